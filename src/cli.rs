@@ -155,7 +155,7 @@ pub(crate) fn main() -> ExitCode {
 /// Prints help, the version, or a usage error.
 fn explain(error: &clap::Error) -> Exit {
     if error.kind() == ErrorKind::InvalidUtf8 {
-        // Paths may be among them, of which some are accepted.
+        // Some options accept paths that are not UTF-8, so the error may be about any of several words.
         let words: Vec<_> = std::env::args_os().filter(|word| word.to_str().is_none()).collect();
         let named =
             if let [word] = words.as_slice() { format!("the argument {word:?}") } else { "an argument".to_owned() };

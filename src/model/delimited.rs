@@ -10,7 +10,7 @@ use super::problem::{Flawed, Problem};
 /// The most problems reported one by one.
 const MOST_PROBLEMS: usize = 10;
 
-/// Whether the text is no table, but an object or array in JSON.
+/// Whether the text is a JSON object or array instead of a table.
 fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '['])
 }

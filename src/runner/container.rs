@@ -216,7 +216,7 @@ pub enum ContainerError {
         limit: Bytes,
     },
     /// A limit of memory and swap without one of memory.
-    #[error("failed to limit memory and swap together (--memory-swap): there is no memory limit")]
+    #[error("--memory-swap limits memory and swap together, so it needs a memory limit")]
     SwapWithoutLimit,
     /// The engine would ignore the option.
     #[error("failed to start the container with {option}: {reason}")]

@@ -1,5 +1,5 @@
-//! The resources of containers: what an engine is asked for, and what is refused. The engine is a fake one, of a machine
-//! with one CPU, that has whatever it is asked for.
+//! Resources of containers: what is requested from an engine, and what is refused. The engine is a fake one on a machine
+//! with one CPU, and grants every request.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -141,7 +141,10 @@ fn what_cannot_be_had_is_refused_before_anything_is_run() {
     let bench = Bench::new();
     for (words, expected) in [
         ("run --image tiny --cpus 2", "failed to give the container 2 CPUs (--cpus): the engine's machine has 1"),
-        ("run --image tiny --memory-swap 1g", "--memory-swap): there is no memory limit"),
+        (
+            "run --image tiny --memory-swap 1g",
+            "--memory-swap limits memory and swap together, so it needs a memory limit",
+        ),
         (
             "run --image tiny --limit 64Mi --memory-swap 32m",
             "to 32 MiB (--memory-swap): the memory limit alone is 64 MiB",

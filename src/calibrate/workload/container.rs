@@ -298,7 +298,7 @@ impl ContainerOptions {
     /// The resources of a task: unless options give it GPUs or devices, the GPUs of its own limits.
     ///
     /// # Errors
-    /// The task asks for GPUs that no engine can be asked for.
+    /// The task requests GPUs of a vendor that cannot be requested from a container engine.
     pub(crate) fn resources_of(&self, task: &Task) -> Result<ContainerResources, Failure> {
         let mut resources = self.resources.clone();
         let is_cdi = |device: &Device| matches!(device, Device::Cdi(_));

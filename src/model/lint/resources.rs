@@ -13,7 +13,7 @@ pub(super) fn request_rule_in_docker(index: usize, facts: &RuleFacts<'_>, task: 
     if facts.rule.applies_to != RuleType::Request || !task.platform.may_be_docker() {
         return None;
     }
-    // In a task without amounts, the request `n` only says what n is, for runs that are to be measured.
+    // In a task without amounts of memory, a request of `n` only defines n for the runs to be measured.
     if facts.rule.formula.source() == "n" && task.limit.is_none() && task.request.is_none() {
         return None;
     }

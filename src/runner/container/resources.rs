@@ -18,7 +18,7 @@ pub struct ContainerResources {
     pub devices: Vec<Device>,
     /// The size of `/dev/shm`.
     pub shm_size: Option<Bytes>,
-    /// The limit of memory and swap together; by default there is no swap beyond the memory limit.
+    /// The limit of memory and swap together. By default, a container with a memory limit gets no swap.
     pub memory_swap: Option<MemorySwap>,
     /// Directories in memory.
     pub tmpfs: Vec<Tmpfs>,
@@ -111,7 +111,7 @@ impl Gpus {
         Self { count: Some(count), ..Self::default() }
     }
 
-    /// Whether there is no GPU in it.
+    /// Whether it requests no GPU.
     pub fn is_none(&self) -> bool {
         self.ids.is_empty() && self.count == Some(0)
     }
