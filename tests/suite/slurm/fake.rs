@@ -5,9 +5,10 @@ use std::path::Path;
 
 use highwater::model::observation::Outcome;
 
-use super::{Bench, Ran};
+use super::{Bench, Ran, wait_until};
 
-/// Runs the tasks in the background, unless `$FAKE/vanish` exists: then they are never heard of again.
+/// Runs the tasks in the background, unless `$FAKE/vanish` exists: then they are never heard of again. While `$FAKE/mute`
+/// exists, it does not say which job they are.
 const SBATCH: &str = r#"#!/bin/bash
 [ -e "$FAKE/refuse" ] && { echo "sbatch: error: invalid partition specified: nowhere" >&2; exit 1; }
 job=$(( $(cat "$FAKE/last" 2> /dev/null || echo 0) + 1 ))
@@ -30,6 +31,7 @@ if [ ! -e "$FAKE/vanish" ]; then
     ) > /dev/null 2>&1 < /dev/null &
   done
 fi
+while [ -e "$FAKE/mute" ]; do sleep 0.05; done
 echo $job
 "#;
 
@@ -39,6 +41,7 @@ if [ -e "$FAKE/down" ]; then
   echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2
   exit 1
 fi
+if [ -e "$FAKE/late" ]; then rm "$FAKE/late"; exit; fi
 for task in "$FAKE"/running.*; do
   [ -e "$task" ] || continue
   IFS=. read -r _ job index <<< "${task##*/}"
@@ -124,6 +127,35 @@ fn a_controller_that_does_not_answer_is_waited_for() {
     let ran = bench.sweep(&words(&[]));
     assert_eq!((ran.status, bench.successes().len()), (Some(0), 4), "{}", ran.stderr);
     assert!(!bench.path("fake/down").exists());
+}
+
+#[test]
+fn an_array_that_comes_late_is_found_and_its_runs_are_not_made_twice() {
+    let bench = bench();
+    bench.write("fake/mute", "");
+    let mut killed = bench.start(&[
+        "-P",
+        "N=1,2",
+        "--cgroup",
+        "never",
+        "--on",
+        "slurm",
+        "--",
+        "sh",
+        "-c",
+        "echo {N} >> made; sleep 2",
+    ]);
+    wait_until("both tasks run", || fs::read_to_string(bench.path("made")).is_ok_and(|made| made.lines().count() == 2));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    fs::remove_file(bench.path("fake/mute")).unwrap();
+    // The first look finds nothing.
+    bench.write("fake/late", "");
+    let ran = bench.sweep(&[]);
+    assert_eq!((ran.status, bench.successes().len()), (Some(0), 2), "{}", ran.stderr);
+    assert!(!bench.path("fake/late").exists());
+    assert_eq!(fs::read_to_string(bench.path("made")).unwrap().lines().count(), 2);
+    assert_eq!(submitted(&bench), 1);
 }
 
 #[test]

@@ -21,17 +21,25 @@ impl Watch<'_> {
     pub(super) fn find_submitted(&mut self, cancel: &dyn Cancel) -> Result<(), Failure> {
         let mut kept = Vec::new();
         for mut array in std::mem::take(&mut self.jobs.arrays) {
+            let find = || slurm::named(&array.name, cancel).map(|mut jobs| jobs.pop()).map_err(refused);
             // Without keys, it was given up before.
             if array.job.is_none() && !array.cells.is_empty() {
-                array.job = slurm::named(&array.name, cancel).map_err(refused)?.pop();
+                array.job = find()?;
             }
-            if array.job.is_some() {
-                kept.push(array);
-                continue;
+            if array.job.is_none() {
+                // Without its keys, an array that is still on its way does nothing.
+                let _ = self.places.arrays.remove(&array.name);
+                // One that came in between may have started tasks, which know their keys.
+                if !array.cells.is_empty() {
+                    array.job = find()?;
+                }
+                if array.job.is_none() {
+                    slurm::cancel_named(&array.name).map_err(refused)?;
+                    continue;
+                }
+                self.write_keys(&array.name, &array.cells)?;
             }
-            // Without its keys, an array that is still on its way does nothing.
-            let _ = self.places.arrays.remove(&array.name);
-            slurm::cancel_named(&array.name).map_err(refused)?;
+            kept.push(array);
         }
         self.jobs.arrays = kept;
         self.jobs.write(&self.places.slurm)
@@ -91,8 +99,7 @@ impl Watch<'_> {
         let name = format!("highwater-{:x}-{}", now.as_microsecond(), std::process::id());
         let keys: Vec<String> = cells.iter().map(|cell| self.sweep.planned.cells[*cell].planned.key.clone()).collect();
         let recorded = cells.iter().map(|cell| self.runs[*cell].len()).collect();
-        let written = self.places.arrays.replace(&name, (keys.join("\n") + "\n").as_bytes());
-        written.map_err(|source| Failure::host(Failed::writing(&self.places.paths.keys(&name), source)))?;
+        self.write_keys(&name, &keys)?;
         let closed = BTreeSet::new();
         let array = JobArray {
             name: name.clone(),
@@ -135,6 +142,12 @@ impl Watch<'_> {
             array.job = Some(job);
         }
         self.jobs.write(&self.places.slurm).map(|()| None)
+    }
+
+    /// Writes the keys of an array's cells, which its tasks read.
+    fn write_keys(&self, name: &str, keys: &[String]) -> Result<(), Failure> {
+        let written = self.places.arrays.replace(name, (keys.join("\n") + "\n").as_bytes());
+        written.map_err(|source| Failure::host(Failed::writing(&self.places.paths.keys(name), source)))
     }
 
     /// Gives the jobs of these cells what is recorded of them, such as by runs on this machine, so that they do not make
