@@ -66,7 +66,7 @@ use failure::Failure;
 #[command(version, max_term_width = 100, propagate_version = true)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Increase log verbosity (-vv for trace).
+    /// Show details, such as the file that a peak was read from, and a log (-vv for trace).
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]

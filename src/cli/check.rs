@@ -25,9 +25,10 @@ use super::engine::EngineArgs;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::feedback::Terminal;
+use super::output::{self, OutputArg};
+use super::output_file;
 use super::run::Format;
 use super::task::Deny;
-use super::{output, output_file};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -125,9 +126,11 @@ pub(crate) struct CheckArgs {
     log_dir: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Output format on stdout: a table, or JSON.
+    /// Output format: a table, or JSON.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    output: OutputArg,
     /// Do not print individual runs.
     #[arg(short, long)]
     quiet: bool,
@@ -185,6 +188,7 @@ fn run_check(args: &CheckArgs) -> Result<Exit, Failure> {
         running::enter_scope()?;
     }
     // Check the outputs first, so that no run is wasted.
+    args.output.check()?;
     let outputs = Outputs::new(args)?;
     let feedback = Terminal::quiet(args.quiet);
     let setup = Setup::read(&args.setup(), &feedback)?;
@@ -311,8 +315,8 @@ fn enter(directory: &Path) -> Result<(), Failure> {
 /// Writes all requested outputs and returns the exit status.
 fn write_report(args: &CheckArgs, report: &Report, outputs: &Outputs) -> Result<Exit, Failure> {
     match args.format {
-        Format::Table => output::text(&table::render(report))?,
-        Format::Json => output::json(report)?,
+        Format::Table => args.output.text(&table::render(report))?,
+        Format::Json => args.output.json(report)?,
     }
     outputs.write(report)?;
     let denied = args.deny == Some(Deny::Warnings) && report.count(Level::Warning) > 0;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::on::{ClusterArgs, PlaceArg};
-use super::output;
+use super::output::{self, OutputArg};
 use super::run::Format;
 use super::scope;
 use super::table::{printable, wrapped};
@@ -36,6 +36,8 @@ pub(crate) struct DoctorArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    output: OutputArg,
     /// What to report on: this machine, or the rights in a namespace of a Kubernetes cluster.
     #[arg(long, value_enum, value_name = "WHERE", default_value_t = PlaceArg::Local)]
     on: PlaceArg,
@@ -96,14 +98,14 @@ struct Engine {
 }
 
 /// Reports what a user may do in a cluster.
-fn on_cluster(options: ClusterOptions, format: Format) -> Result<Exit, Failure> {
+fn on_cluster(options: ClusterOptions, args: &DoctorArgs) -> Result<Exit, Failure> {
     let cluster = Cluster::open(options, None).map_err(Failure::from_library)?;
     let missing_rights = cluster.missing_rights().map_err(Failure::from_library)?;
     let (version, namespace) = (cluster.version(), cluster.namespace());
     let missing_for_when_fits = cluster.missing_for_when_fits().map_err(Failure::from_library)?;
     let findings = ClusterFindings { schema_version: 1, version, namespace, missing_rights, missing_for_when_fits };
-    match format {
-        Format::Json => output::json(&findings)?,
+    match args.format {
+        Format::Json => args.output.json(&findings)?,
         Format::Table => {
             let mut text = format!("cluster           Kubernetes {version}, namespace {namespace}\n");
             match &findings.missing_rights[..] {
@@ -120,7 +122,7 @@ fn on_cluster(options: ClusterOptions, format: Format) -> Result<Exit, Failure> 
                     missing.join(", ")
                 ),
             };
-            output::text(&text)?;
+            args.output.text(&text)?;
         }
     }
     Ok(if findings.missing_rights.is_empty() { Exit::Done } else { Exit::Host })
@@ -128,7 +130,7 @@ fn on_cluster(options: ClusterOptions, format: Format) -> Result<Exit, Failure> 
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     if let Some(options) = args.cluster.options(args.on)? {
-        return on_cluster(options, args.format);
+        return on_cluster(options, args);
     }
     let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;
     scope::enter_if_needed(&machine);
@@ -141,8 +143,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         host: machine.facts,
     };
     match args.format {
-        Format::Table => output::text(&table(&findings))?,
-        Format::Json => output::json(&findings)?,
+        Format::Table => args.output.text(&table(&findings))?,
+        Format::Json => args.output.json(&findings)?,
     }
     Ok(if findings.process_runner.exact { Exit::Done } else { Exit::Host })
 }

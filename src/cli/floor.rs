@@ -26,9 +26,10 @@ use self::progress::Progress;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::feedback::Terminal;
+use super::output::{self, OutputArg};
 use super::run::{Format, SubjectArgs, append, say_lost};
 use super::signals::Signals;
-use super::{output, records, scope};
+use super::{records, scope};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,9 +103,11 @@ pub(crate) struct FloorArgs {
     /// Time between samples; only the breakdown of the peak depends on it.
     #[arg(long, value_name = "DURATION", value_parser = sample_interval)]
     sample_interval: Option<Duration>,
-    /// Output format on stdout.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    output: OutputArg,
     /// Do not show the live line.
     #[arg(short, long)]
     quiet: bool,
@@ -122,6 +125,7 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     }
     let start = Workload::open(&spec, &Terminal::default())?;
     start.require_inputs()?;
+    args.output.check()?;
     let record = records::open_record(args.record.as_deref())?;
     let signals = Signals::block().map_err(Failure::host)?;
     let terms = limits_of(args.precision, args.confirm, &machine, start.is_container());
@@ -136,8 +140,8 @@ pub(crate) fn run(args: &FloorArgs) -> Result<Exit, Failure> {
     drop(bench);
     let report = report::Report::new(start.subject(), terms, success, &found);
     match args.format {
-        Format::Table => output::text(&report.table())?,
-        Format::Json => output::json_text(&report.json()?)?,
+        Format::Table => args.output.text(&report.table())?,
+        Format::Json => args.output.json_text(&report.json()?)?,
     }
     Ok(match found.end {
         End::Settled => Exit::Done,

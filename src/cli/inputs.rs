@@ -18,7 +18,7 @@ use highwater::tree::{Counted, File, Options, Survey, TreeError, survey};
 use super::exit::Exit;
 use super::failure::{self, Failure};
 use super::feedback::Terminal;
-use super::output;
+use super::output::{self, OutputArg};
 use super::run::Format;
 
 const EXAMPLES: &str = "\
@@ -88,6 +88,8 @@ pub(crate) struct InputsArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 /// What to show.
@@ -99,6 +101,7 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
+    args.output.check()?;
     let patterns = (args.target_dir.as_deref(), args.target_glob.as_deref(), args.target_regex.as_deref());
     let selection = Selection::compile(patterns.0, patterns.1, patterns.2).map_err(|error| unusable(&error))?;
     let selection = match args.mode {
@@ -113,8 +116,8 @@ pub(crate) fn run(args: &InputsArgs) -> Result<Exit, Failure> {
     }
     let shown = Report { survey: &survey, selection: &selection, mode: args.mode, listing: listing.as_deref() };
     match args.format {
-        Format::Table => output::text(&table::render(&shown, output::width_of_stdout()))?,
-        Format::Json => output::json_text(&json::render(&shown).map_err(Failure::host)?)?,
+        Format::Table => args.output.text(&table::render(&shown, output::width_of_stdout()))?,
+        Format::Json => args.output.json_text(&json::render(&shown).map_err(Failure::host)?)?,
     }
     Ok(Exit::Done)
 }

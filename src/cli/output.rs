@@ -1,8 +1,10 @@
 //! Output: data goes to stdout, messages to stderr. A closed pipe is not an error.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::Args;
 use highwater::calibrate::failure::Failed;
 use highwater::model::escape;
 use serde::Serialize;
@@ -85,7 +87,11 @@ pub(crate) fn data_with<T>(
 
 /// Writes a value as JSON to stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    data_with(None, |out| {
+    json_to(None, value)
+}
+
+fn json_to(path: Option<&Path>, value: &impl Serialize) -> Result<(), Failure> {
+    data_with(path, |out| {
         let mut out = escape::JsonWriter::new(out);
         serde_json::to_writer_pretty(&mut out, value).map_err(|error| match error.is_io() {
             true => Unfinished::Unwritten(error.into()),
@@ -101,8 +107,47 @@ pub(crate) fn json_text(json: &str) -> Result<(), Failure> {
     data(&escape::json(json))
 }
 
+/// The file for the result of a command.
+#[derive(Debug, Args)]
+pub(crate) struct OutputArg {
+    /// Write the result to this file instead of stdout. An existing file is replaced as a whole.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl OutputArg {
+    /// Checks that the file can be written, before anything else is done.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.output.as_deref().map_or(Ok(()), output_file::check_writable)
+    }
+
+    /// Writes text, escaped as by [`text`].
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        data_to(self.output.as_deref(), &escape::lines(text))
+    }
+
+    /// Writes a value as JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        json_to(self.output.as_deref(), value)
+    }
+
+    /// Writes JSON text.
+    pub(crate) fn json_text(&self, json: &str) -> Result<(), Failure> {
+        data_to(self.output.as_deref(), &escape::json(json))
+    }
+}
+
+/// Whether details are wanted, by `-v`.
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+/// Whether details are wanted, by `-v`.
+pub(crate) fn is_verbose() -> bool {
+    VERBOSE.load(Ordering::Relaxed)
+}
+
 /// Starts logging on stderr: warnings, more with `-v`, or as `HIGHWATER_LOG` says.
 pub(crate) fn start_logging(verbose: u8) {
+    VERBOSE.store(verbose > 0, Ordering::Relaxed);
     use tracing_subscriber::EnvFilter;
     let default = match verbose {
         // What the client of Kubernetes meets comes in our own messages.

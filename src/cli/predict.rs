@@ -16,7 +16,7 @@ use super::engine::EngineArgs;
 use super::exit::Exit;
 use super::failure::{self, Failure};
 use super::feedback::Terminal;
-use super::output;
+use super::output::OutputArg;
 use super::problems::Located;
 use super::run::Format;
 use super::table::{printable, table};
@@ -61,6 +61,8 @@ pub(crate) struct PredictArgs {
     /// Output format: tables, or JSON.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    output: OutputArg,
     /// Print this instead: the pod that the task would run as, with the predicted limit and request, as JSON.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "format")]
     emit: Option<Emit>,
@@ -81,15 +83,15 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
     match args.format {
         Format::Table if args.emit == Some(Emit::Pod) => {
             warnings.iter().for_each(failure::report_problems);
-            output::json(&pod_of_task(&resolution.task, &prediction).map_err(Failure::from)?)?;
+            args.output.json(&pod_of_task(&resolution.task, &prediction).map_err(Failure::from)?)?;
         }
         Format::Table => {
             warnings.iter().for_each(failure::report_problems);
-            output::text(&render(&prediction, args.target))?;
+            args.output.text(&render(&prediction, args.target))?;
         }
         Format::Json => {
             let warnings = warnings.iter().flat_map(Located::all).collect();
-            output::json(&Predicted { prediction: &prediction, warnings })?;
+            args.output.json(&Predicted { prediction: &prediction, warnings })?;
         }
     }
     let denied = args.deny == Some(Deny::Warnings) && !warnings.is_empty();

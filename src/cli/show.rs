@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::output::{self, OutputArg};
 use super::run::Format;
-use super::{cells as shown, output, records};
+use super::{cells as shown, records};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,6 +37,8 @@ pub(crate) struct ShowArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 /// The output as JSON.
@@ -63,11 +66,11 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
     }
     let cells = cells.finish();
     match args.format {
-        Format::Json => output::json(&Json { schema_version: 1, records: count, unusable_lines, cells: &cells })?,
+        Format::Json => args.output.json(&Json { schema_version: 1, records: count, unusable_lines, cells: &cells })?,
         Format::Table if cells.is_empty() => output::say("the records contain no runs"),
         Format::Table => {
             let heading = heading(count, started, cells.len());
-            output::text(&format!("{heading}\n\n{}", shown::render(&cells)))?;
+            args.output.text(&format!("{heading}\n\n{}", shown::render(&cells)))?;
         }
     }
     Ok(if count == 0 { Exit::TooLittleData } else { Exit::Done })

@@ -6,8 +6,8 @@ use highwater::model::units::{Bytes, duration};
 
 use super::table::wrapped;
 
-/// Renders one run, a line per fact.
-pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: usize) -> String {
+/// Renders one run, a line per fact; the file of the peak only where `verbose` asks for it.
+pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: usize, verbose: bool) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
     rows.push(("peak", peak(&observation.peak)));
     match &observation.peak {
@@ -16,7 +16,9 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
             rows.extend(upper_bound.as_ref().map(|most| ("", format!("upper bound from {}", most.file.display()))));
             rows.push(("", format!("to get exact peaks: {remedy}")));
         }
-        Reading::Value(Peak { file: Some(file), .. }) => rows.push(("", format!("read from {}", file.display()))),
+        Reading::Value(Peak { file: Some(file), .. }) if verbose => {
+            rows.push(("", format!("read from {}", file.display())))
+        }
         Reading::Value(_) | Reading::Unsupported | Reading::Gone => {}
     }
     if let Some(container) = &observation.container {
@@ -46,6 +48,12 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
         push_row(&mut text, name, &value, width);
     }
     text
+}
+
+/// One run of several on one line.
+pub(crate) fn line(observation: &Observation, heading: &str) -> String {
+    let peak = observation.peak.as_ref().value().map_or_else(|| "no peak".to_owned(), Peak::words);
+    format!("{heading}: {peak}, {}, {}", observation.outcome.words(), duration(observation.wall_us))
 }
 
 /// Summarises several runs of one task: the spread of those that succeeded.

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::{self, Failure};
-use super::output;
+use super::output::OutputArg;
 use super::problems::{Located, count};
 use super::run::Format;
 use super::table::printable;
@@ -59,6 +59,8 @@ pub(crate) struct ValidateArgs {
     /// Output format: lines and explained problems, or JSON on stdout.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    output: OutputArg,
 }
 
 /// What a file is.
@@ -102,10 +104,10 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<Exit, Failure> {
         args.files.iter().map(|path| check(path, args.schema, args.target.platform(), &variables)).collect();
     join(&mut checked)?;
     match args.format {
-        Format::Table => report(&checked)?,
+        Format::Table => report(&checked, &args.output)?,
         Format::Json => {
             let files: Vec<CheckedFile<'_>> = checked.iter().map(|checked| checked.to_json(args.deny)).collect();
-            output::json(&files)?;
+            args.output.json(&files)?;
         }
     }
     Ok(if checked.iter().all(|checked| checked.is_valid(args.deny)) { Exit::Done } else { Exit::Usage })
@@ -268,7 +270,7 @@ struct CheckedFile<'a> {
     problems: Vec<Located>,
 }
 
-fn report(checked: &[Checked]) -> Result<(), Failure> {
+fn report(checked: &[Checked], output: &OutputArg) -> Result<(), Failure> {
     let mut lines = String::new();
     for file in checked {
         match &file.result {
@@ -296,5 +298,5 @@ fn report(checked: &[Checked]) -> Result<(), Failure> {
         };
         lines.push_str(&format!("{}: {verdict}{schema}\n", printable(&file.name)));
     }
-    output::text(&lines)
+    output.text(&lines)
 }

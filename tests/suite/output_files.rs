@@ -10,9 +10,11 @@ use super::fit_records::{growing, run};
 const OLD: &str = "# old\n";
 
 /// Every command that writes a file, with a placeholder for the file.
-const WRITERS: [(&str, &[&str]); 14] = [
+const WRITERS: [(&str, &[&str]); 16] = [
     ("report", &["report", "runs.jsonl", "-o", "FILE"]),
     ("export", &["export", "runs.jsonl", "-o", "FILE"]),
+    ("show", &["show", "runs.jsonl", "-o", "FILE"]),
+    ("inputs as JSON", &["inputs", ".", "--format", "json", "-o", "FILE"]),
     ("import", &["import", "runs.csv", "-o", "FILE"]),
     ("run", &["run", "--output", "FILE", "--", "true"]),
     ("run as JSON", &["run", "--output", "FILE", "--format", "json", "--", "true"]),
@@ -230,6 +232,46 @@ fn a_file_that_is_mounted_by_itself_is_overwritten() {
     }
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(bench.text("outside").starts_with("task,"), "{}", bench.text("outside"));
+}
+
+#[test]
+fn what_goes_to_stdout_goes_to_a_file_instead() {
+    let bench = Bench::new();
+    fs::write(bench.path("file.json"), CONTAINER).unwrap();
+    for words in [
+        &["show", "runs.jsonl"][..],
+        &["show", "runs.jsonl", "--format", "json"],
+        &["validate", "file.json"],
+        &["inputs", "."],
+        &["doctor", "--format", "json"],
+        &["check", "--records", "runs.jsonl", "--format", "json"],
+        &["floor", "--confirm", "1", "--precision", "50%", "-q", "--", "true"],
+    ] {
+        let shown = bench.highwater(words, "");
+        let to_file = bench.highwater(&[&words[..1], &["-o", "FILE"], &words[1..]].concat(), "result");
+        assert!(to_file.stdout.is_empty(), "{words:?}: {}", stderr(&to_file));
+        assert_eq!(to_file.status.code(), shown.status.code(), "{words:?}: {}", stderr(&to_file));
+        let result = bench.text("result");
+        assert_eq!(result.is_empty(), shown.stdout.is_empty(), "{words:?}");
+        if ["show", "validate"].contains(&words[0]) {
+            assert_eq!(result, String::from_utf8(shown.stdout).unwrap(), "{words:?}");
+        }
+        fs::remove_file(bench.path("result")).unwrap();
+    }
+}
+
+#[test]
+fn several_runs_take_a_line_each_and_the_highest_gets_its_table() {
+    let bench = Bench::new();
+    let output = bench.highwater(&["run", "-r", "3", "--", "true"], "");
+    let shown = stderr(&output);
+    let at = |words: &str| shown.find(words).unwrap_or_else(|| panic!("{words}: {shown}"));
+    assert!(at("run 3 of 3: ") < at("3 runs: peaks from "), "{shown}");
+    assert!(at("3 runs: peaks from ") < at(", with the highest peak\npeak "), "{shown}");
+    assert_eq!(shown.matches("\noutcome ").count(), 1, "{shown}");
+    // With -v, each has a table.
+    let output = bench.highwater(&["-v", "run", "-r", "3", "--", "true"], "");
+    assert_eq!(stderr(&output).matches("\noutcome ").count(), 3, "{}", stderr(&output));
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! The output of `run`: a table after each run, or JSON at the end.
+//! The output of `run`: a table, or a line per run with the table of the one that needed the most; or JSON at the end.
+
+use std::collections::BTreeSet;
 
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
 use highwater::model::escape;
@@ -18,6 +20,8 @@ pub(super) struct Results<'a> {
     /// The tables so far, if they go to a file.
     tables: String,
     runs: Vec<Run>,
+    /// The notes that were shown.
+    notes: BTreeSet<String>,
 }
 
 /// One run as JSON: the observation and, if there was a prediction, the comparison.
@@ -37,21 +41,23 @@ impl<'a> Results<'a> {
         if let Some(path) = &args.output {
             output_file::check_writable(path).map_err(Failure::own)?;
         }
-        Ok(Self { args, thresholds, tables: String::new(), runs: Vec::new() })
+        Ok(Self { args, thresholds, tables: String::new(), runs: Vec::new(), notes: BTreeSet::new() })
     }
 
     /// Adds the next run and shows it.
     pub(super) fn add(&mut self, observation: Observation) -> Result<(), Failure> {
         let run = Run { comparison: compare(&observation, self.thresholds), observation };
         if self.args.format == Format::Table && !self.args.quiet {
-            let number = self.runs.len() + 1;
-            let heading = (self.args.runs > 1).then(|| format!("run {number} of {}", self.args.runs));
-            let mut text = summary::render(&run.observation, heading.as_deref(), output::width_of_stderr());
-            if let Some(comparison) = &run.comparison {
-                text = format!("{text}\n{}", compare::render(comparison));
-            } else if run.observation.prediction.is_some() && run.observation.outcome.has_failed() {
-                text.push_str("\nno verdict on limits and requests, because the run failed\n");
-            }
+            let heading = format!("run {} of {}", self.runs.len() + 1, self.args.runs);
+            let is_one_of_many = self.args.runs > 1 && run.observation.outcome.succeeded() && !output::is_verbose();
+            let text = if is_one_of_many {
+                let mut text = summary::line(&run.observation, &heading) + "\n";
+                let new = run.observation.notes().filter(|note| self.notes.insert(note.clone()));
+                new.for_each(|note| summary::push_row(&mut text, "note", &note, output::width_of_stderr()));
+                text
+            } else {
+                table(&run, (self.args.runs > 1).then_some(heading.as_str()))
+            };
             self.write_table(&text)?;
         }
         self.runs.push(run);
@@ -68,8 +74,15 @@ impl<'a> Results<'a> {
         match self.args.format {
             Format::Json => self.write_json()?,
             Format::Table if self.runs.len() > 1 && !self.args.quiet => {
-                let spread = summary::render_several(self.runs.iter().map(|run| &run.observation));
-                self.write_table(&spread)?;
+                let mut text = summary::render_several(self.runs.iter().map(|run| &run.observation));
+                let good = self.runs.iter().enumerate().filter(|(_, run)| run.observation.outcome.succeeded());
+                let peak = |run: &Run| run.observation.peak.as_ref().value().map(|peak| peak.bytes);
+                if let Some((index, highest)) = good.max_by_key(|(_, run)| peak(run)).filter(|_| !output::is_verbose())
+                {
+                    let heading = format!("run {}, with the highest peak", index + 1);
+                    text = format!("{text}\n\n{}", table(highest, Some(&heading)));
+                }
+                self.write_table(&text)?;
             }
             Format::Table => {}
         }
@@ -110,6 +123,17 @@ impl<'a> Results<'a> {
             None => output::json_text(&json).map_err(Failure::own),
         }
     }
+}
+
+/// The table of a run, with the comparison.
+fn table(run: &Run, heading: Option<&str>) -> String {
+    let mut text = summary::render(&run.observation, heading, output::width_of_stderr(), output::is_verbose());
+    if let Some(comparison) = &run.comparison {
+        text = format!("{text}\n{}", compare::render(comparison));
+    } else if run.observation.prediction.is_some() && run.observation.outcome.has_failed() {
+        text.push_str("\nno verdict on limits and requests, because the run failed\n");
+    }
+    text
 }
 
 /// Compares the peak with the prediction; `None` if either is missing, or the run failed before showing what it needs.
