@@ -17,6 +17,7 @@ mod failure;
 mod feedback;
 mod fit;
 mod floor;
+mod help;
 mod import;
 mod init;
 mod inputs;
@@ -56,7 +57,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use exit::Exit;
 use failure::Failure;
@@ -130,7 +131,8 @@ impl Cli {
             return Ok(Self { verbose, command: Command::Run(args) });
         }
         // Take errors and help from the full command line.
-        Self::try_parse()
+        let mut matches = help::examples_first(Self::command()).try_get_matches()?;
+        Self::from_arg_matches_mut(&mut matches)
     }
 }
 

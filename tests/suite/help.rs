@@ -28,7 +28,8 @@ fn every_command_explains_itself_with_examples() {
     assert!(commands.len() >= 7, "{commands:?}");
     for command in commands {
         let text = help(&[&command]);
-        assert!(text.contains("Examples:\n"), "{command} has no examples");
+        let at = |words: &str| text.find(words).unwrap_or_else(|| panic!("{command} has no {words}"));
+        assert!(at("\n\nExamples:\n") < at("\n\nUsage: "), "{command}");
         insta::assert_snapshot!(format!("help_of_{command}"), text);
     }
 }
@@ -54,6 +55,9 @@ fn a_shell_and_a_manual_reader_are_served() {
     let folder = tempfile::tempdir().unwrap();
     highwater().args(["man", "--dir"]).arg(folder.path()).assert().success();
     for command in commands() {
-        assert!(folder.path().join(format!("highwater-{command}.1")).exists(), "{command}");
+        let page = std::fs::read_to_string(folder.path().join(format!("highwater-{command}.1"))).unwrap();
+        for section in ["NAME", "SYNOPSIS", "OPTIONS", "EXAMPLES\n.PP\n.nf", "\"EXIT STATUS\"", "\"SEE ALSO\""] {
+            assert!(page.contains(&format!("\n.SH {section}\n")), "{command}: {section}");
+        }
     }
 }
