@@ -5,10 +5,11 @@
 //!
 //! | cell | meaning |
 //! | --- | --- |
-//! | empty | not applicable to this run |
-//! | `unsupported`, `gone` | a number that could not be read; columns that are read together with it say the same |
-//! | `none` | no limit |
+//! | empty | not applicable to this run, or no number: see the column `unread` |
 //! | a number | integer bytes and counts; seconds with up to six decimals, which is exact |
+//!
+//! `unread` is a JSON object with the columns whose number could not be read (`unsupported`, `gone`; so do those that are
+//! read together with it), and limits that there are not (`none`).
 //!
 //! A string that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@` and is not a number) is
 //! prefixed with `'`; one with control characters is written as a JSON string. Reading the table undoes both.
@@ -99,7 +100,7 @@ pub fn write(sources: &[Source], format: Format, out: &mut dyn Write) -> Result<
                 let cells = table.row(observation)?;
                 let kinds = columns().iter().map(|column| column.kind).chain(std::iter::repeat(Kind::Text));
                 Ok(writer.write_record(cells.iter().zip(kinds).map(|(cell, kind)| match kind {
-                    Kind::Json | Kind::Texts => escape::json(cell),
+                    Kind::Json | Kind::Texts | Kind::Unread => escape::json(cell),
                     _ => escape::csv_cell(cell).into_owned(),
                 }))?)
             })?;
@@ -192,7 +193,7 @@ impl Table {
 
     fn row(&self, observation: &Observation) -> Result<Vec<String>, TableError> {
         let value = serde_json::to_value(observation)?;
-        let mut row: Vec<String> = columns().iter().map(|column| column.cell(&value)).collect();
+        let mut row = cell::fixed(&value);
         let chosen = observation.sweep.as_ref().map(|sweep| &sweep.parameters);
         let parameter = |name| chosen.and_then(|chosen| chosen.get(name)).cloned().unwrap_or_default();
         row.extend(self.parameters.iter().map(parameter));

@@ -88,6 +88,22 @@ fn every_field_of_an_observation_has_a_column() {
     insta::assert_snapshot!(header.replace(',', "\n"));
 }
 
+#[test]
+fn columns_of_numbers_hold_numbers_or_nothing() {
+    let runs: Vec<_> = recorded().into_iter().chain([blank(Timestamp::UNIX_EPOCH)]).collect();
+    for run in runs {
+        let csv = exported(&run);
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        let header = reader.headers().unwrap().clone();
+        let row = reader.records().next().unwrap().unwrap();
+        for (name, cell) in header.iter().zip(&row) {
+            if name.ends_with("_bytes") || name.ends_with("_seconds") || name.ends_with("_peak") {
+                assert!(cell.is_empty() || cell.parse::<f64>().is_ok(), "{name}: {cell}");
+            }
+        }
+    }
+}
+
 /// Fields that may be `unsupported` or `gone`.
 const READINGS: [&str; 25] = [
     "/peak",

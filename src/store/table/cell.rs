@@ -12,7 +12,32 @@ const WORDS: [&str; 2] = ["unsupported", "gone"];
 /// The value for a missing limit.
 const NONE: &str = "none";
 
+/// The cells of the fixed columns. What stands for a number is in the column `unread` instead.
+pub(super) fn fixed(observation: &Value) -> Vec<String> {
+    let mut unread = Map::new();
+    let mut cell = |column: &Column| {
+        let cell = column.cell(observation);
+        if !column.is_number() || cell != NONE && !WORDS.contains(&cell.as_str()) {
+            return cell;
+        }
+        unread.insert(column.name.to_owned(), cell.into());
+        String::new()
+    };
+    let mut cells: Vec<String> = super::columns().iter().map(&mut cell).collect();
+    if let Some(place) = super::columns().iter().position(|column| column.kind == Kind::Unread)
+        && !unread.is_empty()
+    {
+        cells[place] = Value::Object(unread).to_string();
+    }
+    cells
+}
+
 impl Column {
+    /// Whether its cells are numbers.
+    fn is_number(&self) -> bool {
+        matches!(self.kind, Kind::Count | Kind::Status | Kind::Part | Kind::Seconds | Kind::Limit)
+    }
+
     /// The cell of an observation in JSON form.
     pub(super) fn cell(&self, observation: &Value) -> String {
         let (above, _) = pointer::split(self.pointer);
@@ -20,6 +45,7 @@ impl Column {
         match (self.kind, found) {
             (Kind::Censored, _) => censored(observation).to_owned(),
             (Kind::Inputs, _) => inputs(observation),
+            (Kind::Unread, _) => String::new(),
             (Kind::Text, None) => String::new(),
             // If a group of values could not be read, neither could its parts.
             (_, None) => pointer::get(observation, above).and_then(Value::as_str).unwrap_or_default().to_owned(),
@@ -49,6 +75,7 @@ impl Column {
         let value = match self.kind {
             Kind::Derived | Kind::Inputs => return Ok(()),
             Kind::Text => cell.into(),
+            Kind::Unread => return unread(cell, observation),
             Kind::Censored => match cell {
                 "" | "no" | "none" | "false" | "lower-bound" => false.into(),
                 "yes" | "true" | "limit" | "limit-reached" | "oom" | "oom-killed" => true.into(),
@@ -97,10 +124,26 @@ impl Column {
             | Kind::Json
             | Kind::Texts
             | Kind::Whole
+            | Kind::Unread
             | Kind::Inputs
             | Kind::Derived => false,
         }
     }
+}
+
+/// Puts the words for numbers into an observation in JSON form.
+fn unread(cell: &str, observation: &mut Map<String, Value>) -> Result<(), String> {
+    let expected = |detail: &dyn std::fmt::Display| {
+        format!("a JSON object of columns and `unsupported`, `gone` or `none` ({detail})")
+    };
+    let words: Map<String, Value> = serde_json::from_str(cell).map_err(|error| expected(&error))?;
+    for (name, word) in &words {
+        let column = super::columns().iter().find(|column| column.name == name && column.is_number());
+        let word = word.as_str().filter(|word| *word == NONE || WORDS.contains(word));
+        let (Some(column), Some(word)) = (column, word) else { return Err(expected(&format!("not {name}"))) };
+        column.put(word, observation)?;
+    }
+    Ok(())
 }
 
 /// Numbers as JSON numbers, everything else as strings.
@@ -108,7 +151,7 @@ pub(super) fn as_json(column: &str, cell: String) -> Value {
     let known = super::columns().iter().find(|known| known.name == column);
     let free = ["parameter.", "input_largest_", "extension_largest_"];
     let text = known.map_or(free.iter().any(|prefix| column.starts_with(prefix)), |known| known.kind == Kind::Text);
-    let json = known.is_some_and(|known| matches!(known.kind, Kind::Json | Kind::Texts));
+    let json = known.is_some_and(|known| matches!(known.kind, Kind::Json | Kind::Texts | Kind::Unread));
     match serde_json::from_str(&cell) {
         Ok(value @ Value::Number(_)) if !text => value,
         Ok(value) if json => value,

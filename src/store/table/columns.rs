@@ -37,6 +37,8 @@ pub(super) enum Kind {
     Json,
     /// The texts of the warnings, a JSON array; read if the table does not have the warnings themselves.
     Texts,
+    /// The columns whose number could not be read.
+    Unread,
     /// The total size of all inputs; read from the columns of the channels.
     Inputs,
     /// A value from another column, for convenience; not read.
@@ -52,7 +54,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 96] = [
+const COLUMNS: [Column; 97] = [
     column("task", "/subject/name", Kind::Text, "name of the task, if any"),
     column("case", "/sweep/case", Kind::Text, "input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "number of the run in its cell, from 1"),
@@ -169,6 +171,12 @@ const COLUMNS: [Column; 96] = [
     column("floor", "/floor", Kind::Json, "full result of that search, as JSON"),
     column("logs_stdout", "/logs/stdout", Kind::Text, "file with its stdout"),
     column("logs_stderr", "/logs/stderr", Kind::Text, "file with its stderr"),
+    column(
+        "unread",
+        "",
+        Kind::Unread,
+        "numbers that could not be read (unsupported, gone) and limits that there are not (none), a JSON object",
+    ),
     column("warnings", "/warnings", Kind::Texts, "notes on these numbers, a JSON array"),
     column("warning_values", "/warnings", Kind::Json, "the same with their codes and fields, a JSON array"),
     column("prediction", "/prediction", Kind::Json, "full prediction of its rules, as JSON"),

@@ -42,7 +42,9 @@ fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) 
     let mut runs = HashMap::new();
     while let Some(row) = rows.next() {
         let needed = [("peak_bytes", "no peak"), ("wall_seconds", "no time")];
-        if let Some((_, reason)) = needed.iter().find(|(name, _)| rows.value(&row, name).is_none()) {
+        let unread = rows.value(&row, "unread").unwrap_or_default();
+        let is_missing = |name: &str| rows.value(&row, name).is_none() && !unread.contains(&format!("\"{name}\":"));
+        if let Some((_, reason)) = needed.iter().find(|(name, _)| is_missing(name)) {
             left_out.push(LeftOut { line: rows.line_of(&row), reason: (*reason).to_owned() });
         } else if let Some(object) = built(rows, &row, &known) {
             match serde_json::from_value(placed(filled(object, blank), &mut runs)) {
