@@ -2,5 +2,6 @@
 
 pub mod interval;
 pub mod outlier;
+pub mod paired;
 pub mod summary;
 pub mod trend;

@@ -3,10 +3,12 @@
 mod container;
 mod result;
 mod subject;
+mod versus;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 use highwater::calibrate::argument::sample_interval;
 use highwater::calibrate::failure::ENGINE_LOST;
@@ -44,6 +46,8 @@ Examples:
   highwater run --image segment --gpus all --shm-size 1g --limit 8Gi -- --fast
                                               the same with GPUs and a larger /dev/shm
   highwater run -r 5 -- ./segment scans/      five runs, and how much they vary
+  highwater run --vs './segment --tiles 4' -- ./segment
+                                              two commands in turns, and the ratio of what they need
   highwater run --limit 2Gi -- ./segment      are 2 GiB enough?
   highwater run --timeout 10m --record runs.jsonl -- ./segment
                                               record the run, however it ends
@@ -66,9 +70,16 @@ if the command cannot be executed, 127 if it does not exist, 2 for wrong usage o
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RunArgs {
-    /// Number of runs.
-    #[arg(short, long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of runs; with --vs, of both commands [default: 1, or 10 with --vs].
+    #[arg(short, long, default_value = "1", default_value_if("vs", ArgPredicate::IsPresent, "10"), hide_default_value = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Run this command, too, in turns with CMD, and compare what they need: the ratio of memory and times, with an interval.
+    ///
+    /// It is split into words as by a shell, and started without one; with --image, these are other arguments of the same
+    /// image. Which one goes first alternates. stdin is empty, and output is discarded unless there is a --log-dir or
+    /// --record. An interval takes 6 rounds.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "task")]
+    vs: Option<String>,
     /// Number of unrecorded runs before the first one.
     ///
     /// Their output is discarded, and they read nothing from stdin.
@@ -212,6 +223,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
     }
     if args.enforce && start.predicted_limit().is_none() {
         output::say("highwater: the task's rules set no limit, so --enforce has no effect");
+    }
+    if let Some(line) = &args.vs {
+        return versus::run(args, &machine, &start, line);
     }
     let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, errno, None))?;

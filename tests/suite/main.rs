@@ -56,3 +56,4 @@ mod tasks;
 mod tree;
 mod validate;
 mod values;
+mod versus;

@@ -1,0 +1,65 @@
+//! `run --vs`: two commands in turns.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::skip;
+
+const SMALL: &str = "head -c 10M /dev/zero | tail > /dev/null";
+const LARGE: &str = "sh -c 'head -c 30M /dev/zero | tail > /dev/null'";
+
+fn versus(options: &[&str], other: &str, script: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    command.arg("run").args(options).args(["--vs", other, "--", "sh", "-c", script]);
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_ratio_of_memory_is_told_with_its_interval() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("no peak is exact here");
+        return;
+    }
+    let output = versus(&["-r", "6", "--format", "json"], LARGE, SMALL);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((result["a"].as_array().unwrap().len(), result["b"].as_array().unwrap().len()), (6, 6));
+    let interval: Vec<f64> = serde_json::from_value(result["ratios"]["peak"]["interval"].clone()).unwrap();
+    assert!(interval[0] > 1.5 && interval[1] < 4.0, "{interval:?}");
+    // They take turns at going first.
+    let started = |which: &str, round: usize| result[which][round]["started_at"].as_str().unwrap().to_owned();
+    assert!(started("a", 0) < started("b", 0) && started("b", 1) < started("a", 1));
+    let shown = text(&versus(&["-r", "6", "-q"], LARGE, SMALL).stdout);
+    assert!(shown.contains("B needs more memory than A: "), "{shown}");
+    let same = text(&versus(&["-r", "6", "-q"], "true", "true").stdout);
+    assert!(same.contains("no difference in memory beyond the error of a peak"), "{same}");
+    let few = text(&versus(&["-r", "2", "-q"], LARGE, SMALL).stdout);
+    assert!(few.contains("too few rounds to tell: an interval takes 6"), "{few}");
+}
+
+#[test]
+fn nothing_is_compared_if_one_fails() {
+    let output = versus(&["-q"], "sh -c 'exit 7'", "true");
+    assert_eq!(output.status.code(), Some(7));
+    assert!(output.stdout.is_empty());
+    assert!(
+        text(&output.stderr).contains("B exited with status 7, so nothing is compared"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_command_that_no_shell_would_take_is_refused() {
+    for other in ["", "  ", "sort 'data"] {
+        let output = versus(&[], other, "echo ran >&2");
+        assert_eq!(output.status.code(), Some(2), "{other}");
+        assert!(text(&output.stderr).contains("--vs is no command"), "{}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains("ran"), "{other}");
+    }
+}
