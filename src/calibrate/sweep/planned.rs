@@ -16,6 +16,7 @@ use crate::store::{Folder, Recorded};
 use crate::tree::Options;
 
 use super::case::wanted_cases;
+use super::cpus::CPUS;
 use super::executor::{PlannedCell, listings};
 use super::file::{SweepSettings, with_absolute_paths};
 use super::options::SweepOptions;
@@ -104,8 +105,12 @@ fn plan_cases(
     feedback: &dyn Feedback,
     only: Option<(&Only<'_>, Pick)>,
 ) -> Result<Planned, Failure> {
-    let parameters = parameters(options);
+    let mut parameters = parameters(options);
     subject.check(&parameters)?;
+    if !options.cpus.is_empty() {
+        let values = options.cpus.iter().map(ToString::to_string).collect();
+        parameters.push(Parameter { name: CPUS.to_owned(), values });
+    }
     let combinations = combinations(&parameters, options.pair).map_err(|error| {
         let help = match &error {
             GridError::NoValues(name) => format!("give it values, as in -P {name}=1,2"),

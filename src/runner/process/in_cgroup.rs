@@ -135,6 +135,7 @@ impl InCgroup {
             held_back_from_above: self.above.held_back(),
             events: problems.read(self.reader.events()),
             cpu: problems.read(self.reader.cpu()).or(ended.rusage),
+            throttling: problems.read(self.reader.throttling()),
             io: problems.read(self.reader.io()),
             pids_peak: problems.read(self.reader.pids_peak()),
             pressure: problems.read(self.reader.pressure()),

@@ -52,7 +52,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 96] = [
+const COLUMNS: [Column; 98] = [
     column("task", "/subject/name", Kind::Text, "name of the task, if any"),
     column("case", "/sweep/case", Kind::Text, "input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "number of the run in its cell, from 1"),
@@ -107,6 +107,8 @@ const COLUMNS: [Column; 96] = [
     column("cpu_user_seconds", "/cpu/user_us", Kind::Seconds, "CPU time in user mode"),
     column("cpu_system_seconds", "/cpu/system_us", Kind::Seconds, "CPU time in the kernel"),
     column("cpu_source", "/cpu/source", Kind::Text, "source of the CPU times: cgroup or rusage"),
+    column("load_before", "/conditions/load", Kind::Derived, "load of the machine before the run, over one minute"),
+    column("conditions", "/conditions", Kind::Json, "its CPUs, governor, load and throttling, as JSON"),
     column("io_read_bytes", "/io/read", Kind::Count, "bytes read from block devices"),
     column("io_written_bytes", "/io/written", Kind::Count, "bytes written to block devices"),
     column("pids_peak", "/pids_peak", Kind::Part, "highest number of processes and threads"),

@@ -121,6 +121,7 @@ impl EnclosingCgroup {
             cpuacct: with("cpuacct.usage_user"),
             blkio: with("blkio.throttle.io_service_bytes_recursive"),
             pids: with("pids.peak"),
+            cpu: with("cpu.cfs_quota_us"),
         }
     }
 

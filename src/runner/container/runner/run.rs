@@ -427,6 +427,7 @@ impl ContainerRun {
             finished.swap_peak = problems.read(reader.swap_peak());
             finished.events = problems.read(reader.events()).map(seen_from_above);
             finished.cpu = problems.read(reader.cpu());
+            finished.throttling = problems.read(reader.throttling());
             finished.io = problems.read(reader.io());
             finished.pids_peak = problems.read(reader.pids_peak());
             finished.pressure = problems.read(reader.pressure());
