@@ -30,7 +30,7 @@ use super::predict::predict;
 use super::resolve::Resolution;
 use crate::host::cpus::{self, CpuList};
 use crate::host::machine::Machine;
-use crate::model::observation::{Cache, Conditions, Dropped, Logs, Observation, Subject};
+use crate::model::observation::{Cache, Conditions, Dropped, Logs, Observation, Subject, Throttling};
 use crate::model::prediction::Prediction;
 use crate::model::task::Task;
 use crate::model::units::Bytes;
@@ -427,9 +427,17 @@ impl Workload {
         let context = RunContext { conditions: self.conditions(machine, options), ..context };
         // The probe in a pod keeps its time, which starts when the task does.
         let watch = &if self.is_pod() { WatchOptions { timeout: None, ..*watch } } else { *watch };
+        // What holds highwater back holds a process back as well.
+        let throttling = || cpus::throttling(&machine.roots).filter(|_| !self.is_container());
+        let before = throttling();
         let mut measured = measure(&mut *runner, context, machine.facts.clone(), watch, cancel, observer);
         if let Ok(observation) = &mut measured {
             self.note_runtime_limits(options, observation);
+            let above = throttling().zip(before).map(|(after, before)| after.since(before));
+            if let Some(conditions) = &mut observation.conditions {
+                let own = conditions.throttling.value();
+                conditions.throttling = own.into_iter().chain(above).reduce(Throttling::plus).into();
+            }
         }
         Ok(measured)
     }

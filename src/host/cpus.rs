@@ -13,7 +13,9 @@ use nix::unistd::Pid;
 use procfs::LoadAverage;
 
 use super::HostRoots;
-use super::cgroup::read;
+use super::cgroup::{memory_cgroup, read, v1_companions};
+use super::files::keyed;
+use crate::model::observation::Throttling;
 use crate::model::reading::Reading;
 
 /// A set of CPUs by their numbers; written as the kernel lists them, such as `0-3,8`.
@@ -184,6 +186,25 @@ pub fn governor(roots: &HostRoots, cpus: &CpuList) -> Option<String> {
     (!found.is_empty()).then(|| found.into_iter().collect::<Vec<_>>().join(","))
 }
 
+/// How much the CPU limit of the cgroup in this directory has held back what is in it and below: `cpu.stat`, which counts
+/// nothing of the limits below or above. `None` if the cgroup has no `cpu` controller, or is gone.
+pub fn throttling_in(directory: &Path) -> Option<Throttling> {
+    let path = directory.join("cpu.stat");
+    let text = fs::read_to_string(&path).ok()?;
+    // In nanoseconds on v1.
+    let keys = ["nr_throttled", "throttled_usec", "throttled_time"];
+    let [periods, micros, nanos] = keyed(&path, &text, keys).ok()?;
+    Some(Throttling { periods: periods?, time_us: micros.or(nanos.map(|nanos| nanos / 1000))? })
+}
+
+/// The same for the cgroups of this process and all above it, which hold back what it starts as well.
+pub fn throttling(roots: &HostRoots) -> Option<Throttling> {
+    let v1 = v1_companions(roots, "self").ok().and_then(|companions| companions.cpu);
+    let own = v1.or_else(|| memory_cgroup(roots, "self").ok().map(|cgroup| cgroup.path))?;
+    let with_counter = own.ancestors().take_while(|directory| directory.join("cpu.stat").exists());
+    with_counter.filter_map(throttling_in).reduce(Throttling::plus)
+}
+
 /// The number of processes that ran or waited for a CPU or a disk, on average over the last minute (`/proc/loadavg`).
 pub fn load(roots: &HostRoots) -> Reading<f64> {
     match read::<LoadAverage>(&roots.proc.join("loadavg")) {
@@ -257,6 +278,27 @@ mod tests {
         let first = |count| shares[1].first(count).map(|cpus| cpus.to_string());
         assert_eq!([1, 2, 3, 5].map(first), [Some("4".into()), Some("4,6".into()), Some("4-6".into()), None]);
         assert_eq!(shares[1].numa_node, Some(0));
+    }
+
+    #[test]
+    fn throttling_is_that_of_all_cgroups_above_and_never_0_unread() {
+        let tree = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = tree.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let roots = HostRoots::recorded(tree.path());
+        assert_eq!(throttling(&roots), None);
+        write("proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n");
+        write("proc/self/cgroup", "0::/pod/job\n");
+        // Without the controller, the file has times only.
+        write("sys/fs/cgroup/pod/job/cpu.stat", "usage_usec 5\nuser_usec 4\nsystem_usec 1\n");
+        assert_eq!(throttling(&roots), None);
+        write("sys/fs/cgroup/pod/cpu.stat", "usage_usec 5\nnr_periods 9\nnr_throttled 3\nthrottled_usec 70\n");
+        assert_eq!(throttling(&roots), Some(Throttling { periods: 3, time_us: 70 }));
+        write("v1/cpu.stat", "nr_periods 9\nnr_throttled 2\nthrottled_time 5000\n");
+        assert_eq!(throttling_in(&tree.path().join("v1")), Some(Throttling { periods: 2, time_us: 5 }));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::HostError;
 use super::cgroup::{Cgroup, V1Companions};
 use super::files::{KernelFile, keyed, number, number_or_max};
-use crate::model::observation::{CgroupVersion, Cpu, CpuSource, Events, Io, Pressure, Throttling};
+use crate::model::observation::{CgroupVersion, Cpu, CpuSource, Events, Io, Pressure};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -57,7 +57,6 @@ pub struct MemoryReader {
     cpu: KernelFile,
     cpu_user: KernelFile,
     cpu_system: KernelFile,
-    throttling: KernelFile,
     io: KernelFile,
     io_of_itself: KernelFile,
     pids_peak: KernelFile,
@@ -100,7 +99,6 @@ impl MemoryReader {
             cpu: only_v2("cpu.stat"),
             cpu_user: KernelFile::none(),
             cpu_system: KernelFile::none(),
-            throttling: only_v2("cpu.stat"),
             io: only_v2("io.stat"),
             io_of_itself: KernelFile::none(),
             pids_peak: only_v2("pids.peak"),
@@ -122,7 +120,6 @@ impl MemoryReader {
                 io: file(&companions.blkio, "blkio.throttle.io_service_bytes_recursive"),
                 io_of_itself: file(&companions.blkio, "blkio.throttle.io_service_bytes"),
                 pids_peak: file(&companions.pids, "pids.peak"),
-                throttling: file(&companions.cpu, "cpu.stat"),
                 ..self
             },
             CgroupVersion::V2 => self,
@@ -349,20 +346,6 @@ impl MemoryReader {
         }
         let ticks = self.cpu.read(|path, text| keyed(path, text, ["user", "system"]))?;
         Ok(ticks.map(|times| times.map(|ticks| ticks.map(|ticks| ticks.saturating_mul(10_000)))))
-    }
-
-    /// How often, and for how long, its processes waited because the CPU limit was used up: `cpu.stat`, with the `cpu`
-    /// controller; on v1 that of a companion.
-    pub fn throttling(&mut self) -> Read<Throttling> {
-        let keys = ["nr_throttled", "throttled_usec", "throttled_time"];
-        let counts = self.throttling.read(|path, text| keyed(path, text, keys))?;
-        Ok(match counts {
-            Reading::Value([Some(periods), micros, nanos]) => micros
-                .or(nanos.map(|nanos| nanos / 1000))
-                .map_or(Reading::Unsupported, |time_us| Reading::Value(Throttling { periods, time_us })),
-            Reading::Value([None, ..]) | Reading::Unsupported => Reading::Unsupported,
-            Reading::Gone => Reading::Gone,
-        })
     }
 
     /// The bytes read from and written to all block devices: `io.stat`; on v1 that of a companion,

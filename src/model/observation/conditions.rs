@@ -26,7 +26,8 @@ pub struct Conditions {
     /// The load of the machine before the run, over one minute: the processes that ran or waited for a CPU or a disk, on
     /// average (`/proc/loadavg`).
     pub load: Reading<f64>,
-    /// How much the CPU limit of its cgroup held it back.
+    /// How much the CPU limits of its cgroup and, for a process, of those above held it back; of a container, until its
+    /// last sample.
     pub throttling: Reading<Throttling>,
 }
 
@@ -49,7 +50,7 @@ impl Observation {
     }
 }
 
-/// How much a CPU limit held a run back (`cpu.stat` of its cgroup).
+/// How much CPU limits held a run back (`cpu.stat` of its cgroup and of those above it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Throttling {
@@ -57,4 +58,22 @@ pub struct Throttling {
     pub periods: u64,
     /// How long its processes waited for that, added over the CPUs (`throttled_usec`).
     pub time_us: u64,
+}
+
+impl Throttling {
+    /// The sum of two counts.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let (periods, time_us) = (self.periods + other.periods, self.time_us + other.time_us);
+        Self { periods, time_us }
+    }
+
+    /// What was counted since then.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            periods: self.periods.saturating_sub(before.periods),
+            time_us: self.time_us.saturating_sub(before.time_us),
+        }
+    }
 }

@@ -21,6 +21,7 @@ use self::srun::Srun;
 use super::in_cgroup::{Above, Departure, Problems, unless_reset};
 use super::lookout::Lookout;
 use crate::host::cgroup::{Cgroup, memory_cgroup};
+use crate::host::cpus::throttling_in;
 use crate::host::memory::MemoryReader;
 use crate::host::processes::LargestProcesses;
 use crate::host::{HostError, HostRoots};
@@ -377,7 +378,7 @@ impl Running for StepRun {
             held_back_from_above: self.above.held_back(),
             events: problems.read(self.reader.events()),
             cpu: problems.read(self.reader.cpu()),
-            throttling: problems.read(self.reader.throttling()),
+            throttling: throttling_in(&self.cgroup.path).into(),
             io: problems.read(self.reader.io()),
             pids_peak: problems.read(self.reader.pids_peak()),
             pressure: problems.read(self.reader.pressure()),
