@@ -46,7 +46,7 @@ impl CpuList {
     }
 
     /// The set as system calls take it; `None` if a number is too large.
-    pub fn to_set(&self) -> Option<CpuSet> {
+    pub(crate) fn to_set(&self) -> Option<CpuSet> {
         let mut set = CpuSet::new();
         self.iter().try_for_each(|cpu| set.set(cpu)).ok()?;
         Some(set)
@@ -117,9 +117,9 @@ impl Share {
     }
 }
 
-/// Divides CPUs among this many runs: each gets the same number, whole cores if there are enough, and those of one NUMA
-/// node unless there are fewer runs than nodes. CPUs that are left over stay unused. `None` if there are fewer CPUs
-/// than runs.
+/// Divides CPUs among this many runs: each gets the same number of cores, in one NUMA node unless there are fewer runs than
+/// nodes, or of single CPUs if there are fewer cores than runs. What is left over stays unused. `None` if there are fewer
+/// CPUs than runs.
 ///
 /// What `/sys` does not tell is ignored: every CPU is a core then, and all are in one node.
 pub fn divide(roots: &HostRoots, cpus: &CpuList, runs: usize) -> Option<Vec<Share>> {

@@ -1,10 +1,9 @@
 //! The CPUs of the runs of a sweep: `--pin`, `--cpus`, and which runs were beside others.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::executor::lock;
-use super::options::SweepOptions;
+use super::options::{CPUS, SweepOptions};
 use super::subject::Subject;
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
@@ -13,9 +12,6 @@ use crate::host::cpus::{CpuList, Share, divide};
 use crate::host::machine::Machine;
 use crate::model::observation::Warning;
 use crate::runner::container::{ContainerResources, ContainerRunner, Cpus};
-
-/// The parameter that `--cpus` sets.
-pub(super) const CPUS: &str = "cpus";
 
 /// Hands out the CPUs, a share to each run.
 pub(super) struct SweepCpus {
@@ -87,10 +83,14 @@ impl SweepCpus {
         Ok(this)
     }
 
+    fn turns(&self) -> MutexGuard<'_, Vec<Option<bool>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The start of a run with these parameters.
     pub(super) fn enter(&self, parameters: &BTreeMap<String, String>) -> Turn<'_> {
         let wanted = parameters.get(CPUS).and_then(|cpus| cpus.parse::<Cpus>().ok());
-        let mut turns = lock(&self.turns);
+        let mut turns = self.turns();
         let place = turns.iter().position(Option::is_none).unwrap_or(turns.len());
         if place == turns.len() {
             turns.push(None);
@@ -129,14 +129,14 @@ impl Turn<'_> {
     /// A warning if other runs were on the same CPUs meanwhile.
     pub(super) fn disturbance(&self) -> Option<Warning> {
         let has_own = self.cpus.is_pinned && self.cpus.shares.iter().all(|share| !share.shares_core);
-        let was_beside = lock(&self.cpus.turns).get(self.place).copied().flatten().unwrap_or_default();
+        let was_beside = self.cpus.turns().get(self.place).copied().flatten().unwrap_or_default();
         (was_beside && !has_own && !self.cpus.is_elsewhere).then_some(Warning::TimeDisturbed)
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(turn) = lock(&self.cpus.turns).get_mut(self.place) {
+        if let Some(turn) = self.cpus.turns().get_mut(self.place) {
             *turn = None;
         }
     }

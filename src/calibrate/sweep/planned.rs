@@ -16,10 +16,9 @@ use crate::store::{Folder, Recorded};
 use crate::tree::Options;
 
 use super::case::wanted_cases;
-use super::cpus::CPUS;
 use super::executor::{PlannedCell, listings};
 use super::file::{SweepSettings, with_absolute_paths};
-use super::options::SweepOptions;
+use super::options::{CPUS, SweepOptions};
 use super::subject::Subject;
 use super::{
     CaseError, CaseInput, Forecast, ForecastCell, InputCase, InputDirectories, PastRun, Schedule, Variation, cases,

@@ -24,7 +24,7 @@ use crate::runner::staging::Staged;
 use crate::tree::Listing;
 use nix::unistd::{Uid, geteuid};
 
-use super::cpus::CPUS;
+use super::options::CPUS;
 use super::placeholders::{self, Placeholders};
 use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;

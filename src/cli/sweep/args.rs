@@ -216,9 +216,9 @@ struct Flags {
     /// Give each run CPUs of its own, so that the times of concurrent runs mean something.
     ///
     /// The CPUs that highwater may use are divided among the --jobs: whole cores, and cores of one NUMA node where that
-    /// is possible. Each run gets the same number of them, and no other run of this sweep is on them; caches,
-    /// memory and disks are still shared. Processes are kept there by their affinity, containers by the engine. Without
-    /// it, the times of runs that ran beside others are marked as disturbed.
+    /// is possible. Each run gets the same number of cores, and no other run of this sweep is on them; caches, memory
+    /// and disks are still shared. Processes are kept there by their affinity, containers by the engine. Without it,
+    /// the times of runs that ran beside others are marked as disturbed.
     #[arg(long, help_heading = "Limits")]
     pin: bool,
     /// Memory that concurrent runs may use together [default: nine tenths of what the host and the limits above
