@@ -5,6 +5,7 @@
 #[doc(hidden)]
 pub mod batch;
 pub mod cgroup;
+pub mod cpus;
 mod files;
 pub mod machine;
 #[doc(hidden)]
@@ -42,6 +43,12 @@ impl HostRoots {
     /// A file of a process.
     pub fn process_file(&self, pid: i32, name: &str) -> PathBuf {
         self.proc.join(pid.to_string()).join(name)
+    }
+
+    /// `/sys/devices/system`, with what the machine has of CPUs and NUMA nodes.
+    fn devices(&self) -> PathBuf {
+        let sys = self.sys_fs_cgroup.ancestors().nth(2).unwrap_or(Path::new("/sys"));
+        sys.join("devices/system")
     }
 
     /// The path at which to open a path of the described machine.

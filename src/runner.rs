@@ -49,7 +49,7 @@ use crate::host::HostError;
 use crate::host::memory::Split;
 use crate::host::processes::LargestProcesses;
 use crate::model::observation::{
-    Container, Cpu, Events, Io, Limits, Logs, Peak, PodFacts, Pressure, RunnerKind, Survivor, Warning,
+    Container, Cpu, Events, Io, Limits, Logs, Peak, PodFacts, Pressure, RunnerKind, Survivor, Throttling, Warning,
 };
 use crate::model::reading::Reading;
 use crate::model::signal::Signal;
@@ -149,6 +149,8 @@ pub struct Finished {
     pub events: Reading<Events>,
     /// CPU time.
     pub cpu: Reading<Cpu>,
+    /// How much its CPU limit held it back.
+    pub throttling: Reading<Throttling>,
     /// Bytes read from and written to block devices.
     pub io: Reading<Io>,
     /// The largest number of processes and threads at one time.
@@ -177,6 +179,7 @@ impl Finished {
             held_back_from_above: false,
             events: Reading::Unsupported,
             cpu: Reading::Unsupported,
+            throttling: Reading::Unsupported,
             io: Reading::Unsupported,
             pids_peak: Reading::Unsupported,
             pressure: Reading::Unsupported,

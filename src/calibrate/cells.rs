@@ -5,6 +5,7 @@
 
 mod outlier;
 mod run;
+mod scaling;
 mod warning;
 
 use std::cmp::Ordering;
@@ -22,6 +23,7 @@ use outlier::{outliers, pooled, scatter};
 use run::{Run, find_page_cache};
 
 pub use outlier::{Outlier, OutlierKind, Reason};
+pub use scaling::Scaling;
 pub use warning::Warning;
 
 /// The runs of a cell.
@@ -64,6 +66,9 @@ pub struct Cell {
     /// The wall times of the runs that succeeded, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_seconds: Option<Spread>,
+    /// The comparison with the cell that has the fewest CPUs (`--cpus`), if any differs from it in that alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// The minimum limit found by a search, if there was one; that of the last search if there were several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_bytes: Option<Bytes>,
@@ -150,6 +155,7 @@ impl Cells {
             cell.finish(runs, usual)
         });
         let mut cells: Vec<Cell> = cells.collect();
+        scaling::compare(&mut cells);
         cells.sort_by(|a, b| {
             let parameters = || by_numbers(&a.parameters, &b.parameters);
             a.task.cmp(&b.task).then_with(parameters).then_with(|| by_input(a).cmp(&by_input(b)))
@@ -233,6 +239,7 @@ impl CellBuilder {
             peak_bytes: None,
             peak_error_bound_bytes: None,
             wall_seconds: None,
+            scaling: None,
             floor_bytes: None,
             outliers: Vec::new(),
             warnings: Vec::new(),

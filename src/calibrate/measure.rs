@@ -8,8 +8,8 @@ use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, WatchOptions, Watched, breakdown, watch};
 use crate::model::observation::{
-    Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, RunnerKind, SCHEMA_VERSION, Subject,
-    Survivor, Swap, SweepRun, Warning, micros,
+    Breakdown, Conditions, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, RunnerKind, SCHEMA_VERSION,
+    Subject, Survivor, Swap, SweepRun, Warning, micros,
 };
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
@@ -48,6 +48,8 @@ pub struct RunContext {
     pub inputs: Vec<InputSizes>,
     /// The prediction of its rules.
     pub prediction: Option<Prediction>,
+    /// The CPUs that it has, and what else its time depends on, as far as they are known before it starts.
+    pub conditions: Option<Conditions>,
     /// Further warnings for its record.
     pub notes: Vec<Warning>,
 }
@@ -62,7 +64,7 @@ impl RunContext {
             }
             ChannelSize::Unknown { .. } | ChannelSize::NotSurveyed => None,
         });
-        Self { subject, sweep: None, inputs: inputs.collect(), prediction, notes: Vec::new() }
+        Self { subject, inputs: inputs.collect(), prediction, ..Self::default() }
     }
 }
 
@@ -132,6 +134,10 @@ pub(super) fn observation(
         limit: finished.limit,
         events: finished.events,
         cpu: finished.cpu,
+        conditions: match (context.conditions, finished.throttling) {
+            (None, Reading::Unsupported | Reading::Gone) => None,
+            (known, throttling) => Some(Conditions { throttling, ..known.unwrap_or(Conditions::UNKNOWN) }),
+        },
         io: finished.io,
         pids_peak: finished.pids_peak,
         pressure: finished.pressure,

@@ -3,6 +3,7 @@
 mod adaptive;
 mod admission;
 mod case;
+mod cpus;
 mod executor;
 mod file;
 mod file_toml;

@@ -28,12 +28,14 @@ use super::measure::{MeasureError, RunContext, measure};
 use super::monitor::{Cancel, Observer, WatchOptions};
 use super::predict::predict;
 use super::resolve::Resolution;
+use crate::host::cpus::{self, CpuList};
 use crate::host::machine::Machine;
-use crate::model::observation::{Cache, Dropped, Logs, Observation, Subject};
+use crate::model::observation::{Cache, Conditions, Dropped, Logs, Observation, Subject, Throttling};
 use crate::model::prediction::Prediction;
 use crate::model::task::Task;
 use crate::model::units::Bytes;
 use crate::runner::Runner;
+use crate::runner::container::Cpus;
 use crate::runner::originals::Guard;
 use crate::runner::pod::ClusterOptions;
 use crate::runner::process::{Output, ProcessRunner, Stdin};
@@ -117,11 +119,7 @@ impl Spec {
     /// # Errors
     /// An option of containers was given for a process.
     pub fn is_container(&self) -> Result<bool, Failure> {
-        let is_container = match &self.what {
-            Runnable::Image(_) => true,
-            Runnable::Task { in_container, .. } => *in_container,
-            Runnable::Command => false,
-        };
+        let is_container = self.is_in_container();
         if self.cluster.is_some() && !is_container {
             let help = "name an image with --image, or give a TASK without --runner process";
             return Err(Failure::usage("only a container can run on Kubernetes", help));
@@ -132,6 +130,14 @@ impl Spec {
                 Err(Failure::usage(format!("{option} has no effect on a process on this machine"), help))
             }
             _ => Ok(is_container),
+        }
+    }
+
+    pub(crate) const fn is_in_container(&self) -> bool {
+        match &self.what {
+            Runnable::Image(_) => true,
+            Runnable::Task { in_container, .. } => *in_container,
+            Runnable::Command => false,
         }
     }
 
@@ -209,6 +215,17 @@ pub enum UseCgroup {
     Never,
 }
 
+/// The CPUs of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunCpus {
+    /// Their numbers.
+    pub list: CpuList,
+    /// Their NUMA node, if they were chosen in one.
+    pub numa_node: Option<u32>,
+    /// Whether no other run of this highwater is on them.
+    pub pinned: bool,
+}
+
 /// Options that may differ between runs of the same subject.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -217,6 +234,10 @@ pub struct RunOptions {
     pub limit: Option<Bytes>,
     /// Whether a process gets a cgroup.
     pub cgroup: UseCgroup,
+    /// The CPUs; all that highwater may use if absent.
+    pub cpus: Option<RunCpus>,
+    /// The CPU time that a container may use, instead of that of its resources.
+    pub cpu_limit: Option<Cpus>,
     /// Where a process starts, unless its task says so; the current directory if absent.
     pub directory: Option<PathBuf>,
     /// Variables that extend or override those of the task.
@@ -236,6 +257,8 @@ impl Default for RunOptions {
         Self {
             limit: None,
             cgroup: UseCgroup::Auto,
+            cpus: None,
+            cpu_limit: None,
             directory: None,
             env: Vec::new(),
             stdin: Stdin::Inherit,
@@ -401,13 +424,41 @@ impl Workload {
         observer: &mut dyn Observer,
     ) -> Result<Result<Observation, MeasureError>, Failure> {
         let mut runner = self.runner(machine, options, watch)?;
+        let context = RunContext { conditions: self.conditions(machine, options), ..context };
         // The probe in a pod keeps its time, which starts when the task does.
         let watch = &if self.is_pod() { WatchOptions { timeout: None, ..*watch } } else { *watch };
+        // What holds highwater back holds a process back as well.
+        let throttling = || cpus::throttling(&machine.roots).filter(|_| !self.is_container());
+        let before = throttling();
         let mut measured = measure(&mut *runner, context, machine.facts.clone(), watch, cancel, observer);
         if let Ok(observation) = &mut measured {
             self.note_runtime_limits(options, observation);
+            let above = throttling().zip(before).map(|(after, before)| after.since(before));
+            if let Some(conditions) = &mut observation.conditions {
+                let own = conditions.throttling.value();
+                conditions.throttling = own.into_iter().chain(above).reduce(Throttling::plus).into();
+            }
         }
         Ok(measured)
+    }
+
+    /// The CPUs that it gets, and what else its time depends on, as far as it runs on this machine.
+    fn conditions(&self, machine: &Machine, options: &RunOptions) -> Option<Conditions> {
+        if !self.is_on_this_machine() {
+            return None;
+        }
+        let given = options.cpus.as_ref();
+        let allowed = CpuList::allowed();
+        // Which CPUs an engine gives a container, it does not tell.
+        let list = given.map(|given| &given.list).or(allowed.as_ref().filter(|_| !self.is_container()));
+        Some(Conditions {
+            cpus: list.map(ToString::to_string),
+            pinned: given.is_some_and(|given| given.pinned),
+            numa_node: given.and_then(|given| given.numa_node),
+            governor: list.or(allowed.as_ref()).and_then(|list| cpus::governor(&machine.roots, list)),
+            load: cpus::load(&machine.roots),
+            ..Conditions::UNKNOWN
+        })
     }
 
     /// A runner for it with these options.

@@ -28,6 +28,7 @@ pub(crate) fn render(cells: &[Cell]) -> String {
             text.push_str(&format!("{}{heading}:\n", if text.is_empty() { "" } else { "\n" }));
         }
         text.push_str(&rows(task, &kinds, &shared));
+        text.push_str(&scaling(task));
     }
     let notes = format!("{}{}", outliers(cells, &names), warnings(&kinds));
     if !notes.is_empty() {
@@ -131,6 +132,38 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
         row
     };
     table(&header, cells.iter().map(row).collect())
+}
+
+/// What more CPUs bring, for cells that differ in them.
+fn scaling(cells: &[Cell]) -> String {
+    let others = |cell: &Cell| {
+        let others = cell.parameters.iter().filter(|(name, _)| *name != "cpus");
+        chosen(&others.map(|(name, value)| (name.clone(), value.clone())).collect())
+    };
+    let rows = cells.iter().filter_map(|cell| {
+        let scaling = cell.scaling?;
+        let is_disturbed = cell.warnings.iter().any(|warning| matches!(warning, Warning::TimesDisturbed { .. }));
+        let about = if is_disturbed { "~" } else { "" };
+        Some(vec![
+            case(cell),
+            others(cell),
+            scaling.cpus.to_string(),
+            cell.wall_seconds.map_or("-".to_owned(), |wall| duration((wall.median * 1e6) as u64)),
+            format!("{about}{:.2}", scaling.speed_up),
+            format!("{about}{:.0}%", scaling.efficiency * 100.0),
+            scaling.peak_per_cpu_bytes.map_or("-".to_owned(), |peak| peak.to_string()),
+        ])
+    });
+    let mut rows: Vec<Vec<String>> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut header = vec!["case", "parameters", ">CPUs", ">time", ">speed-up", ">efficiency", ">peak/CPU"];
+    if rows.iter().all(|row| row.get(1).is_some_and(String::is_empty)) {
+        header.remove(1);
+        rows.iter_mut().for_each(|row| drop(row.remove(1)));
+    }
+    format!("\n{}", table(&header, rows))
 }
 
 /// The name of a cell: its case or, without one, its command.

@@ -95,6 +95,8 @@ pub struct V1Companions {
     pub blkio: Option<PathBuf>,
     /// The directory with `pids.peak`.
     pub pids: Option<PathBuf>,
+    /// The directory with `cpu.stat`.
+    pub cpu: Option<PathBuf>,
 }
 
 /// Finds the companions of a process. They count for this process alone only if each of them contains nothing else,
@@ -112,7 +114,12 @@ pub fn v1_companions(roots: &HostRoots, pid: &str) -> Result<V1Companions, HostE
         found.sort_by_key(|hierarchy| hierarchy.root.len());
         found.iter().find_map(|hierarchy| below(hierarchy, &line.pathname))
     };
-    Ok(V1Companions { cpuacct: directory("cpuacct"), blkio: directory("blkio"), pids: directory("pids") })
+    Ok(V1Companions {
+        cpuacct: directory("cpuacct"),
+        blkio: directory("blkio"),
+        pids: directory("pids"),
+        cpu: directory("cpu"),
+    })
 }
 
 /// The mounts of cgroup file systems, of either version.

@@ -1,6 +1,7 @@
 //! The record of one run of a task.
 
 mod cache;
+mod conditions;
 mod outcome;
 mod peak;
 mod warning;
@@ -20,6 +21,7 @@ use super::timestamp::Timestamp;
 use super::units::Bytes;
 
 pub use cache::{Cache, Dropped};
+pub use conditions::{Conditions, Throttling};
 pub use outcome::Outcome;
 pub use peak::{Breakdown, Exactness, Peak, PeakSource, UpperBound};
 pub use warning::{FloorNotFound, UnknownWarning, Warning, WarningKind};
@@ -74,6 +76,9 @@ pub struct Observation {
     pub events: Reading<Events>,
     /// CPU time.
     pub cpu: Reading<Cpu>,
+    /// The CPUs that it had, and what else its time depends on; absent if the run was elsewhere or is older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Conditions>,
     /// Bytes read from and written to block devices.
     pub io: Reading<Io>,
     /// Peak number of processes and threads (`pids.peak`, Linux 6.1+).

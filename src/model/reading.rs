@@ -56,6 +56,13 @@ impl<T> Reading<T> {
     }
 }
 
+impl<T> From<Option<T>> for Reading<T> {
+    /// `Unsupported` if there is no value.
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Unsupported, Self::Value)
+    }
+}
+
 impl<T: fmt::Display> fmt::Display for Reading<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

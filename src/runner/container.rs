@@ -26,6 +26,7 @@ use super::StartError;
 use super::engine::{Engine, EngineError};
 use super::originals::Originals;
 use super::process::Output;
+use crate::host::cpus::CpuList;
 use crate::host::mounts::{MountPoint, Mounts};
 use crate::model::observation::Logs;
 use crate::model::units::Bytes;
@@ -76,6 +77,8 @@ pub struct ContainerLaunch {
     pub limit: Option<Bytes>,
     /// CPUs, devices, swap and the like.
     pub resources: ContainerResources,
+    /// The CPUs of the engine's machine that it may use; all if absent.
+    pub cpuset: Option<CpuList>,
     /// Where stdout goes.
     pub stdout: Output,
     /// Where stderr goes.
@@ -100,6 +103,7 @@ impl ContainerLaunch {
             name: None,
             limit: None,
             resources: ContainerResources::default(),
+            cpuset: None,
             stdout: Output::Inherit,
             stderr: Output::Inherit,
             logs: None,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::view::View;
+use crate::host::cpus::CpuList;
 use crate::model::units::Bytes;
 
 /// What to run, and its options.
@@ -26,6 +27,8 @@ pub struct Launch {
     pub stderr: Output,
     /// The memory limit.
     pub limit: Option<Bytes>,
+    /// The CPUs that it may use; ours if absent.
+    pub cpus: Option<CpuList>,
     /// The mount namespace to run in, if not ours.
     pub view: Option<Arc<View>>,
 }
@@ -64,6 +67,7 @@ impl Launch {
             stdout: Output::Inherit,
             stderr: Output::Inherit,
             limit: None,
+            cpus: None,
             view: None,
         }
     }

@@ -16,13 +16,15 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::unistd::pipe2;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::{Pid, pipe2};
 
 pub(super) use self::words::{Group, Words};
 use super::StartError;
 use super::launch::{Launch, Output, Stdin};
 use super::view::{View, enter_namespaces};
 use crate::directory::create_file;
+use crate::host::cpus::CpuList;
 
 /// How the new process gets into its cgroup.
 #[derive(Clone, Copy, Debug)]
@@ -113,11 +115,20 @@ impl Image {
         if let Some(path) = &working_directory {
             push(Group::WorkingDirectory, "the working directory", path.as_os_str())?;
         }
+        if let Some(cpus) = &launch.cpus {
+            push(Group::Cpus, "its CPUs", OsStr::new(&cpus.to_string()))?;
+        }
         Ok(Self { program, working_directory, words, view: launch.view.clone() })
     }
 
     pub(super) fn words(&self) -> &Words {
         &self.words
+    }
+
+    /// The CPUs that the task may use, unless it has ours.
+    pub(super) fn cpus(&self) -> Option<CpuSet> {
+        let [.., cpus] = self.words.groups();
+        cpus.first()?.to_str().ok()?.parse::<CpuList>().ok()?.to_set()
     }
 
     /// The namespaces that the task enters: mount, then user.
@@ -159,12 +170,16 @@ pub(super) struct Setup<'a> {
 
 /// Starts the program; returns once it is executed, or has failed to.
 pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
-    let [candidates, arguments, environment, working_directory] = setup.words.groups();
+    let [candidates, arguments, environment, working_directory, cpus] = setup.words.groups();
     let argv = pointers(&arguments);
     let envp = pointers(&environment);
     let mut script = vec![c"/bin/sh".as_ptr(), std::ptr::null()];
     script.extend(argv.iter().skip(1));
     let join = setup.join;
+    let cpus = cpus.first().map(|cpus| {
+        let cpus = cpus.to_str().ok().and_then(|cpus| cpus.parse::<CpuList>().ok());
+        cpus.and_then(|cpus| cpus.to_set()).ok_or(Failure { step: Step::Cpus, errno: Errno::EINVAL })
+    });
     let mut plan = Plan {
         candidates: &candidates,
         working_directory: working_directory.first().copied(),
@@ -178,6 +193,7 @@ pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
         },
         namespaces: setup.namespaces,
         oom_score: oom_score(setup.oom_score),
+        cpus: cpus.transpose()?,
         pipe: None,
         failure: None,
         faults: None,
@@ -226,6 +242,7 @@ pub(super) struct Plan<'a> {
     join: Option<RawFd>,
     namespaces: [Option<BorrowedFd<'a>>; 2],
     oom_score: Option<CString>,
+    cpus: Option<CpuSet>,
     /// The pipe on which the child reports a failure if it has memory of its own.
     pipe: Option<RawFd>,
     failure: Option<Failure>,
@@ -291,6 +308,10 @@ impl Plan<'_> {
             }
             // Before requesting the parent-death signal, because entering a user namespace may reset that.
             enter_namespaces(self.namespaces).map_err(|errno| Failure { step: Step::View, errno })?;
+            // After joining the cgroup, because entering a cpuset resets it.
+            if let Some(cpus) = &self.cpus {
+                sched_setaffinity(Pid::from_raw(0), cpus).map_err(|errno| Failure { step: Step::Cpus, errno })?;
+            }
             // If the reaper is killed, the first process dies with it.
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Step::System)?;
             if libc::getppid() as u32 != self.parent {
@@ -362,6 +383,7 @@ enum Step {
     System,
     WorkingDirectory,
     Exec,
+    Cpus,
 }
 
 /// Why there is no task: reported by the child before it exits.
@@ -386,10 +408,11 @@ impl Failure {
     }
 
     pub(super) fn decode([step, errno @ ..]: [u8; Self::LENGTH]) -> Self {
-        let step = [Step::Join, Step::Clone, Step::View, Step::System, Step::WorkingDirectory, Step::Exec]
+        use Step::{Clone, Cpus, Exec, Join, System, View, WorkingDirectory};
+        let step = [Join, Clone, View, System, WorkingDirectory, Exec, Cpus]
             .into_iter()
             .find(|known| *known as u8 == step)
-            .unwrap_or(Step::System);
+            .unwrap_or(System);
         Self { step, errno: Errno::from_raw(i32::from_ne_bytes(errno)) }
     }
 
@@ -400,6 +423,7 @@ impl Failure {
             (Step::Join, _) => return SpawnError::Join(source),
             (Step::Clone, _) => StartError::System { action: "create a process", source },
             (Step::View, _) => StartError::System { action: "enter the task's mount namespace", source },
+            (Step::Cpus, _) => StartError::System { action: "keep the task on its CPUs", source },
             (Step::WorkingDirectory, Some(path)) => StartError::WorkingDirectory { path: path.clone(), source },
             (Step::System | Step::WorkingDirectory, _) => {
                 StartError::System { action: "prepare the new process", source }
@@ -417,11 +441,11 @@ impl Failure {
 
 /// Waits for a child that failed before it executed a program.
 fn reap(pid: i32) {
-    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+    let _ = nix::sys::wait::waitpid(Pid::from_raw(pid), None);
 }
 
 fn kill_and_reap(pid: i32) {
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    let _ = nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     reap(pid);
 }
 

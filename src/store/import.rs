@@ -118,6 +118,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         censored: false,
         events: Reading::Unsupported,
         cpu: Reading::Unsupported,
+        conditions: None,
         io: Reading::Unsupported,
         pids_peak: Reading::Unsupported,
         pressure: Reading::Unsupported,

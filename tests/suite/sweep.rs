@@ -3,6 +3,7 @@
 mod bad_input;
 mod cases;
 mod cells;
+mod cpus;
 mod floors;
 mod inputs;
 mod killed;

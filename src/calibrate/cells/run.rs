@@ -27,6 +27,8 @@ pub(super) struct Run {
     /// The share of the time that something waited for memory.
     pub(super) waited_for_memory: f64,
     pub(super) cpu_us: Option<u64>,
+    /// Whether other runs were on the same CPUs.
+    pub(super) is_disturbed: bool,
 }
 
 impl Run {
@@ -52,6 +54,7 @@ impl Run {
             wall_us: observation.wall_us,
             waited_for_memory,
             cpu_us: observation.cpu.value().map(|cpu| cpu.user_us + cpu.system_us),
+            is_disturbed: observation.is_time_disturbed(),
         }
     }
 

@@ -65,6 +65,11 @@ pub enum Warning {
         /// The largest share of the time spent waiting.
         share: f64,
     },
+    /// The times of some runs are disturbed by others that were on the same CPUs.
+    TimesDisturbed {
+        /// Number of runs.
+        runs: usize,
+    },
     /// Some runs took longer for the same work.
     OtherLoad {
         /// Number of runs.
@@ -100,6 +105,7 @@ impl Warning {
             Self::AtTheLimit { .. } => "at the limit",
             Self::Swapping { .. } => "swapping",
             Self::ShortOfMemory { .. } => "short of memory",
+            Self::TimesDisturbed { .. } => "disturbed",
             Self::OtherLoad { .. } => "other load",
             Self::LowerBound { .. } => "lower bound",
             Self::Failed { .. } => "failed",
@@ -125,6 +131,9 @@ impl Warning {
                 "leave more memory free (--jobs 1), or turn swap off: the peak does not include swap"
             }
             Self::ShortOfMemory { .. } => "run fewer jobs at a time (--jobs 1), or raise the limit (--limit)",
+            Self::TimesDisturbed { .. } => {
+                "give each run CPUs of its own (--pin), or run one at a time (--jobs 1); peaks are not affected"
+            }
             Self::OtherLoad { .. } => "use an idle machine; times are affected, peaks are not",
             Self::LowerBound { remedy, .. } => remedy,
             Self::Failed { .. } => "read their output (highwater logs), then run them again (--retry failed)",
@@ -158,6 +167,9 @@ impl fmt::Display for Warning {
             Self::Swapping { runs } => write!(f, "memory was swapped out in {}", count(*runs)),
             Self::ShortOfMemory { runs, share } => {
                 write!(f, "{} waited for memory, up to {:.0} % of the time", count(*runs), share * 100.0)
+            }
+            Self::TimesDisturbed { runs } => {
+                write!(f, "the times are disturbed in {}: other runs were on the same CPUs", count(*runs))
             }
             Self::OtherLoad { runs } => {
                 write!(f, "{} took longer for the same work: other load, or a slow disk", count(*runs))
@@ -253,6 +265,10 @@ fn host(cell: &Cell, good: &[&Run]) -> Vec<Warning> {
     let waits = good.iter().map(|run| run.waited_for_memory).filter(|share| *share > LONG_WAIT);
     if let Some(spread) = Spread::new(&waits.collect::<Vec<_>>()) {
         warnings.push(Warning::ShortOfMemory { runs: spread.count, share: spread.most });
+    }
+    let disturbed = good.iter().filter(|run| run.is_disturbed).count();
+    if disturbed > 0 {
+        warnings.push(Warning::TimesDisturbed { runs: disturbed });
     }
     let waited = cell.outliers.iter().filter(|outlier| outlier.reason == Reason::Waited).count();
     if waited > 0 {

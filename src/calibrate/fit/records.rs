@@ -278,6 +278,8 @@ struct Run {
     censoring: Censoring,
     cell: u32,
     cache: PageCache,
+    /// Whether other runs were on the same CPUs.
+    is_disturbed: bool,
 }
 
 impl Run {
@@ -338,12 +340,18 @@ impl TaskRuns {
         let cell = *self.cells.entry(hasher.finish()).or_insert(next);
         let cache = PageCache::new(observation);
         let n = n.unwrap_or_default();
-        Run { line, peak, wall_us, input, n, censoring, cell, cache }
+        let is_disturbed = observation.is_time_disturbed();
+        Run { line, peak, wall_us, input, n, censoring, cell, cache, is_disturbed }
     }
 
     /// Whether memory is fitted, in which page cache and the limits of a runtime count.
     fn is_of_memory(&self) -> bool {
         self.metric.resource() == Resource::Memory
+    }
+
+    fn disturbed(&self) -> Option<Warning> {
+        let runs = self.runs.iter().filter(|run| run.is_disturbed).count();
+        (runs > 0 && !self.is_of_memory()).then_some(Warning::TimesDisturbed { runs, of: self.runs.len() })
     }
 
     fn keep(&mut self, line: u64, observation: &Observation, need: &Need, n: Option<Bytes>) {
@@ -461,6 +469,7 @@ impl TaskRuns {
         let mut warnings: Vec<Warning> = cached.into_iter().chain(cold).collect();
         warnings.extend((self.synthetic > 0).then_some(Warning::Synthetic { runs: self.synthetic }));
         warnings.extend((self.images.len() > 1).then_some(Warning::SeveralImages { images: self.images.len() }));
+        warnings.extend(self.disturbed());
         if self.is_of_memory() {
             warnings.extend(self.runtime.warning(None));
         }
@@ -489,6 +498,7 @@ impl TaskRuns {
         let cached = self.remove_cached();
         let cold = self.cold_start(|run| run.n.0 as f64);
         let limited = self.runtime.warning(Some(&name)).filter(|_| self.is_of_memory());
+        let disturbed = self.disturbed();
         let runs = self.runs.iter().map(|run| run.sized(vec![run.n]));
         let mut group = Group {
             resource: self.metric.resource(),
@@ -502,7 +512,7 @@ impl TaskRuns {
             recorded: true,
             declared: None,
             skipped: self.skipped,
-            warnings: cached.into_iter().chain(cold).chain(limited).collect(),
+            warnings: cached.into_iter().chain(cold).chain(disturbed).chain(limited).collect(),
             workflow: None,
         };
         group.warn_of_lower_bounds();

@@ -233,6 +233,13 @@ pub enum Warning {
         /// Number of runs.
         runs: usize,
     },
+    /// The times of some runs are disturbed by others that were on the same CPUs. Not said of memory.
+    TimesDisturbed {
+        /// Number of these runs.
+        runs: usize,
+        /// Number of all runs.
+        of: usize,
+    },
     /// The runs use several images.
     SeveralImages {
         /// Number of images.
@@ -351,6 +358,11 @@ impl fmt::Display for Warning {
             Self::Synthetic { runs } => {
                 write!(f, "the inputs of {runs} runs are synthetic; real inputs of that size may need more or less")
             }
+            Self::TimesDisturbed { runs, of } => write!(
+                f,
+                "{runs} of {of} times are disturbed: other runs were on the same CPUs; repeat the sweep with --pin or \
+                 --jobs 1"
+            ),
             Self::SeveralImages { images } => {
                 write!(f, "the runs used {images} different images, whose needs may differ")
             }

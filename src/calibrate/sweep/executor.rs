@@ -22,6 +22,7 @@ use crate::runner::staging::{Cost, Scratch, Staged, Staging, StagingError};
 use crate::runner::view::View;
 
 use super::CacheState;
+use super::cpus::SweepCpus;
 use super::options::SweepOptions;
 use super::placeholders::Placeholders;
 use super::subject::{StagedInputs, Subject};
@@ -44,6 +45,7 @@ pub(super) struct SweepExecutor<'a> {
     pub(super) options: &'a SweepOptions,
     pub(super) feedback: &'a dyn Feedback,
     pub(super) machine: &'a Machine,
+    cpus: SweepCpus,
     pub(super) subject: &'a Subject<'a>,
     pub(super) cells: &'a [PlannedCell],
     pub(super) staging: &'a Staging,
@@ -144,7 +146,7 @@ struct CellProgress {
 impl<'a> SweepExecutor<'a> {
     pub(super) fn new(
         (options, feedback): (&'a SweepOptions, &'a dyn Feedback),
-        machine: &'a Machine,
+        (machine, cpus): (&'a Machine, SweepCpus),
         subject: &'a Subject<'a>,
         cells: &'a [PlannedCell],
         (staging, guard): (&'a Staging, &'a Guard),
@@ -157,6 +159,7 @@ impl<'a> SweepExecutor<'a> {
             options,
             feedback,
             machine,
+            cpus,
             subject,
             cells,
             staging,
@@ -330,7 +333,7 @@ impl<'a> SweepExecutor<'a> {
         let cache = self.options.cache.prepare(staged.iter().flat_map(|staged| staged.folders()))?;
         let mut start = self.subject.start(
             &inputs,
-            parameters,
+            &self.subject.visible(parameters, !self.options.cpus.is_empty()),
             output,
             (ready.prediction.as_deref().cloned(), case.mounting(self.guard, &staged)),
         )?;
@@ -343,13 +346,14 @@ impl<'a> SweepExecutor<'a> {
             stdin: Stdin::Null,
             stdout: Output::Null,
             stderr: Output::Null,
-            logs: None,
-            directory: None,
-            env: Vec::new(),
+            ..RunOptions::default()
         };
         if let Some(folder) = &under.output {
             conditions.output_to(folder, "")?;
         }
+        let turn = self.cpus.enter(parameters);
+        conditions.cpus = turn.cpus();
+        conditions.cpu_limit = turn.limit();
         let interval = self.options.sample_interval;
         let skip_status = self.options.spec.skip_status;
         let kill_after = self.options.kill_after;
@@ -360,11 +364,14 @@ impl<'a> SweepExecutor<'a> {
             inputs: ready.inputs.clone(),
             prediction: ready.prediction.as_deref().cloned(),
             notes: start.about().notes,
+            ..RunContext::default()
         };
         let mut observation = match start.measure(self.machine, (&conditions, &how), about, Some(cancel), observer)? {
             Ok(observation) => observation,
             Err(error) => return Ok(Err(error)),
         };
+        observation.warnings.extend(turn.disturbance());
+        drop(turn);
         observation.logs = under.logs.clone();
         observation.cache = cache;
         self.hook("--conclude", self.options.conclude.as_ref(), &places, case)

@@ -14,7 +14,7 @@ use crate::model::plan::{Plan, current_name};
 use crate::store::{FolderError, PLAN, bounded, check_plan, read_own_plan};
 
 /// Settings that say how a sweep runs on one machine, not what it measures.
-const OF_ONE_MACHINE: [&str; 23] = [
+const OF_ONE_MACHINE: [&str; 24] = [
     "file",
     "into",
     "save-plan",
@@ -26,6 +26,7 @@ const OF_ONE_MACHINE: [&str; 23] = [
     "keep-outputs",
     "staging",
     "jobs",
+    "pin",
     "memory",
     "max-cost",
     "until",

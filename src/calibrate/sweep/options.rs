@@ -11,7 +11,7 @@ use crate::calibrate::workload::{CacheState, Spec, UseCgroup};
 use crate::model::plan::{Count, Order, Pick};
 use crate::model::scalar;
 use crate::model::units::Bytes;
-use crate::runner::container::MemorySwap;
+use crate::runner::container::{Cpus, MemorySwap};
 
 /// The default of [`SweepOptions::precision`].
 const PRECISION: f64 = 0.02;
@@ -25,8 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The most runs of a cell.
 const MOST_RUNS: u32 = 100_000;
 
+/// The parameter that `--cpus` sets.
+pub(super) const CPUS: &str = "cpus";
+
 /// The names of the settings of a sweep beside those of what it runs.
-pub const NAMES: [&str; 43] = [
+pub const NAMES: [&str; 44] = [
     "into",
     "retry",
     "cell",
@@ -59,6 +62,7 @@ pub const NAMES: [&str; 43] = [
     "timeout",
     "kill-after",
     "jobs",
+    "pin",
     "memory",
     "max-cost",
     "until",
@@ -142,6 +146,10 @@ pub struct SweepOptions {
     pub kill_after: Duration,
     /// The most runs at a time.
     pub jobs: u32,
+    /// Whether each run gets CPUs of its own.
+    pub pin: bool,
+    /// The numbers of CPUs, as a parameter of the cells. A single number for containers is among their resources.
+    pub cpus: Vec<Cpus>,
     /// Memory that concurrent runs may use together.
     pub memory: Option<Bytes>,
     /// The most that the sweep may cost.
@@ -215,6 +223,8 @@ impl SweepOptions {
             timeout: None,
             kill_after: KILL_AFTER,
             jobs: 1,
+            pin: false,
+            cpus: Vec::new(),
             memory: None,
             max_cost: None,
             until: None,
@@ -234,10 +244,15 @@ impl SweepOptions {
     /// # Errors
     /// If a value is invalid, or settings contradict each other.
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
-        let Some(spec) = Spec::from_settings(settings)? else {
+        let Some((spec, cpus)) = spec(settings)? else {
             return Err(SettingError::new("", "no task, command or image given"));
         };
-        let options = Self::new(spec).with(Reader(settings))?;
+        let options = Self { cpus, ..Self::new(spec).with(Reader(settings))? };
+        let part = options.cpus.iter().find(|cpus| cpus.nano % 1_000_000_000 > 0);
+        if let (Some(part), false) = (part, options.spec.is_in_container()) {
+            let expected = "a process on this machine gets whole CPUs, such as 2";
+            return Err(SettingError::invalid("cpus", &part.to_string(), expected));
+        }
         let both = |one: &str, other: &str| settings.contains_key(one) && settings.contains_key(other);
         for (one, other) in [("runs", "min-runs"), ("runs", "max-runs"), ("floor", "limit"), ("cell", "cell-index")] {
             if both(one, other) {
@@ -282,8 +297,8 @@ impl SweepOptions {
         if !SUBJECTS.contains(&name) {
             alone.insert("command".to_owned(), "true".into());
         }
-        match Spec::from_settings(&alone)? {
-            Some(spec) => Self::new(spec).with(Reader(&alone)).map(drop),
+        match spec(&alone)? {
+            Some((spec, _)) => Self::new(spec).with(Reader(&alone)).map(drop),
             None => Ok(()),
         }
     }
@@ -337,6 +352,8 @@ impl SweepOptions {
             timeout: read.parsed("timeout", scalar::duration)?,
             kill_after: read.parsed("kill-after", scalar::duration)?.unwrap_or(self.kill_after),
             jobs: read.number("jobs", 1..=1024)?.unwrap_or(self.jobs),
+            pin: read.flag("pin")?,
+            cpus: self.cpus,
             memory: read.parsed("memory", scalar::limit)?,
             max_cost: read.parsed("max-cost", str::parse)?,
             until: read.parsed("until", str::parse)?,
@@ -394,6 +411,18 @@ impl SweepOptions {
             }
         })
     }
+}
+
+/// What is run, and the numbers of CPUs that are a parameter of the cells: all but a single one for containers.
+fn spec(settings: &Settings) -> Result<Option<(Spec, Vec<Cpus>)>, SettingError> {
+    let mut cpus = Reader(settings).each("cpus", str::parse::<Cpus>)?;
+    let others = settings.iter().filter(|(name, _)| *name != "cpus");
+    let others = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let Some(mut spec) = Spec::from_settings(&others)? else { return Ok(None) };
+    if spec.is_in_container() && cpus.len() == 1 {
+        spec.container.resources.cpus = cpus.pop();
+    }
+    Ok(Some((spec, cpus)))
 }
 
 /// The words of a text, quoted as in a shell.

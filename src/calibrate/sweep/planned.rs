@@ -18,7 +18,7 @@ use crate::tree::Options;
 use super::case::wanted_cases;
 use super::executor::{PlannedCell, listings};
 use super::file::{SweepSettings, with_absolute_paths};
-use super::options::SweepOptions;
+use super::options::{CPUS, SweepOptions};
 use super::subject::Subject;
 use super::{
     CaseError, CaseInput, Forecast, ForecastCell, InputCase, InputDirectories, PastRun, Schedule, Variation, cases,
@@ -104,8 +104,12 @@ fn plan_cases(
     feedback: &dyn Feedback,
     only: Option<(&Only<'_>, Pick)>,
 ) -> Result<Planned, Failure> {
-    let parameters = parameters(options);
+    let mut parameters = parameters(options);
     subject.check(&parameters)?;
+    if !options.cpus.is_empty() {
+        let values = options.cpus.iter().map(ToString::to_string).collect();
+        parameters.push(Parameter { name: CPUS.to_owned(), values });
+    }
     let combinations = combinations(&parameters, options.pair).map_err(|error| {
         let help = match &error {
             GridError::NoValues(name) => format!("give it values, as in -P {name}=1,2"),

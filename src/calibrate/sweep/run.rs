@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::cpus::{self, SweepCpus};
 use super::executor::{self, SweepExecutor};
 use super::file::SweepSettings;
 use super::options::SweepOptions;
@@ -164,6 +165,8 @@ impl<'a> Sweep<'a> {
     ) -> Result<SweepOutcome, Failure> {
         let Self { options, repetitions, budget, subject, mut planned, saved, jobs } = self;
         subject.require_inputs()?;
+        cpus::check(options, &subject, false)?;
+        let cpus = SweepCpus::new(options, &subject, machine, feedback)?;
         planned = planned.only(options, saved.as_ref())?;
         let mut place = if options.is_of_cells() {
             let place = Destination::file(&planned.record(options), options.record.is_some(), feedback)?;
@@ -189,12 +192,12 @@ impl<'a> Sweep<'a> {
             false => staging.with_mounts(usize::MAX).without_links(),
         };
         let this = Self { options, repetitions, budget, subject, planned, saved, jobs };
-        this.make_runs(machine, &mut place, (&staging, &guard), cancel, (observer, feedback))
+        this.make_runs((machine, cpus), &mut place, (&staging, &guard), cancel, (observer, feedback))
     }
 
     fn make_runs(
         &self,
-        machine: &Machine,
+        (machine, cpus): (&Machine, SweepCpus),
         place: &mut Destination,
         (staging, guard): (&Staging, &Guard),
         cancel: &mut dyn Cancel,
@@ -221,7 +224,8 @@ impl<'a> Sweep<'a> {
         let folders = Mutex::new(HashMap::new());
         let known = floors::known(&keys, place.recorded());
         let inputs = (staging, guard);
-        let bench = SweepExecutor::new((options, feedback), machine, subject, &planned.cells, inputs, &folders, known);
+        let on = (machine, cpus);
+        let bench = SweepExecutor::new((options, feedback), on, subject, &planned.cells, inputs, &folders, known);
         observer.begins(schedule.recorded(), admission.affordable(schedule.to_come()));
         let mut recorder = SweepRecorder { place, cells: &planned.cells, folders: &folders, observer, failed: 0 };
         let jobs = usize::try_from(options.jobs).unwrap_or(1);

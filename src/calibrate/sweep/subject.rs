@@ -1,5 +1,6 @@
 //! The subject of a sweep: a task, a bare command or an image, of which every run is a variant.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::Permissions;
@@ -23,6 +24,7 @@ use crate::runner::staging::Staged;
 use crate::tree::Listing;
 use nix::unistd::{Uid, geteuid};
 
+use super::options::CPUS;
 use super::placeholders::{self, Placeholders};
 use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
@@ -216,6 +218,19 @@ impl<'a> Subject<'a> {
         let Kind::Task { task, .. } = &self.kind else { return Ok(None) };
         let listing = |channel: &crate::model::task::Channel| listings.get(channel.name.as_str()).copied();
         predict_listed(task, &listing).map(Some).map_err(Failure::host)
+    }
+
+    /// The parameters that the task sees: that of `--cpus` only if the command has a placeholder for it.
+    pub(super) fn visible<'p>(
+        &self,
+        parameters: &'p BTreeMap<String, String>,
+        is_of_cpus: bool,
+    ) -> Cow<'p, BTreeMap<String, String>> {
+        if !is_of_cpus || self.names(CPUS) {
+            return Cow::Borrowed(parameters);
+        }
+        let others = parameters.iter().filter(|(name, _)| *name != CPUS);
+        Cow::Owned(others.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     /// The variant for one run, whose outputs go below a directory.

@@ -213,6 +213,8 @@ impl ContainerWorkload {
     ) -> Box<dyn Runner> {
         let mut launch = self.launch.clone();
         launch.limit = conditions.limit;
+        launch.cpuset = conditions.cpus.as_ref().map(|cpus| cpus.list.clone());
+        launch.resources.cpus = conditions.cpu_limit.or(launch.resources.cpus);
         for (name, value) in &conditions.env {
             launch.env.retain(|(known, _)| known != name);
             launch.env.push((name.clone(), value.clone()));

@@ -187,6 +187,7 @@ impl ProcessWorkload {
         };
         launch.view.clone_from(&self.view);
         launch.limit = conditions.limit;
+        launch.cpus = conditions.cpus.as_ref().map(|cpus| cpus.list.clone());
         launch.stdin = conditions.stdin;
         launch.stdout.clone_from(&conditions.stdout);
         launch.stderr.clone_from(&conditions.stderr);

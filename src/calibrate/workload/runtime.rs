@@ -23,7 +23,7 @@ impl Workload {
         }
     }
 
-    fn is_on_this_machine(&self) -> bool {
+    pub(super) fn is_on_this_machine(&self) -> bool {
         match self {
             Self::Process(_) => true,
             Self::Container(container) => container.is_on_this_machine(),

@@ -70,6 +70,8 @@ pub(crate) struct SweepArgs {
     // Clap moves a changed argument to the end, so the positions of both are set again.
     mut_arg("task", |arg| arg.index(1).required_unless_present_any(["file", "into"])),
     mut_arg("command", |arg| arg.index(2)),
+    // Unlike `mut_arg`, this keeps the place of the argument.
+    mut_args(|arg| if arg.get_id() == "cpus" { several_cpus(arg) } else { arg }),
 )]
 struct Flags {
     #[command(flatten)]
@@ -208,9 +210,17 @@ struct Flags {
     ///
     /// A run starts beside others only if what its cell was measured to need, or else what a curve through the measured
     /// cells or the task's rules predict, fits into the memory that they leave. A run about which nothing is known yet
-    /// runs alone. Peaks do not depend on the number of jobs; times do.
+    /// runs alone. Peaks do not depend on the number of jobs; times do, unless each run has CPUs of its own (--pin).
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Limits")]
     jobs: u32,
+    /// Give each run CPUs of its own, so that the times of concurrent runs mean something.
+    ///
+    /// The CPUs that highwater may use are divided among the --jobs: whole cores, and cores of one NUMA node where that
+    /// is possible. Each run gets the same number of cores, and no other run of this sweep is on them; caches, memory
+    /// and disks are still shared. Processes are kept there by their affinity, containers by the engine. Without it,
+    /// the times of runs that ran beside others are marked as disturbed.
+    #[arg(long, help_heading = "Limits")]
+    pin: bool,
     /// Memory that concurrent runs may use together [default: nine tenths of what the host and the limits above
     /// highwater leave available].
     #[arg(long, value_name = "QUANTITY", value_parser = limit, help_heading = "Limits")]
@@ -322,6 +332,20 @@ impl FromArgMatches for SweepArgs {
     }
 }
 
+/// `--cpus` as a sweep has it.
+fn several_cpus(arg: Arg) -> Arg {
+    arg.action(ArgAction::Append)
+        .value_delimiter(',')
+        .value_name("N,…")
+        .help("Limit each run to N CPUs; several numbers such as 1,2,4 are values of a parameter, `cpus`")
+        .long_help(
+            "Limit each run to N CPUs; several numbers such as 1,2,4 are values of a parameter, `cpus`.\n\nA process gets \
+             whole CPUs by its affinity, so that it sees as many (nproc), and with several --jobs needs --pin. A \
+             container is limited by its engine, and may have parts such as 1.5. A command may contain {cpus}. The \
+             table at the end shows the speed-up, the efficiency and the peak per CPU.",
+        )
+}
+
 fn key(arg: &Arg) -> &str {
     arg.get_long().unwrap_or(arg.get_id().as_str())
 }
@@ -360,6 +384,7 @@ fn value_of(arg: &Arg, texts: Vec<String>) -> Value {
             let pairs = texts.iter().filter_map(|text| text.split_once('='));
             Value::Object(pairs.map(|(name, range)| (name.to_owned(), Value::from(range))).collect())
         }
+        "cpus" if texts.len() == 1 => texts.first().map_or(Value::Null, |text| plain(text)),
         "command" => texts.into_iter().map(Value::from).collect(),
         _ if is_list(arg) => texts.iter().map(|text| plain(text)).collect(),
         _ => texts.last().map_or(Value::Null, |text| plain(text)),

@@ -101,6 +101,11 @@ pub enum Warning {
         /// Its largest resident set.
         bytes: Bytes,
     },
+    /// Other runs were on the same CPUs at the same time.
+    #[error(
+        "other runs of the sweep used the same CPUs at the same time: its time is disturbed (use --pin, or --jobs 1)"
+    )]
+    TimeDisturbed,
     /// Samples were taken much less often than requested.
     #[error(
         "one sample every {} instead of every {} as requested with --sample-interval: sampling takes longer than that, \
@@ -332,6 +337,7 @@ impl Warning {
             | Self::InMemory { .. }
             | Self::HugePages { .. }
             | Self::LargerResident { .. }
+            | Self::TimeDisturbed
             | Self::MissedSamples { .. }
             | Self::LimitsCopied { .. }
             | Self::ContainerLeftRunning { .. }

@@ -24,6 +24,14 @@ impl ContainerRunner {
         engine.never()
     }
 
+    /// Checks that the engine can keep a container on CPUs of this machine.
+    ///
+    /// # Errors
+    /// Never called: without the feature, no engine can be created.
+    pub fn require_cpuset(engine: &Engine) -> Result<(), ContainerError> {
+        engine.never()
+    }
+
     /// Sets whether a probe in the container reads the peak.
     #[must_use]
     pub fn probe(self, _probe: UseProbe) -> Self {

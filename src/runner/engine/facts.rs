@@ -33,6 +33,9 @@ pub struct Facts {
     /// Whether it can limit CPU time; unknown if absent.
     #[serde(default)]
     pub limits_cpu: Option<bool>,
+    /// Whether it can choose the CPUs of a container; unknown if absent.
+    #[serde(default)]
+    pub limits_cpus: Option<bool>,
     /// How the users of its containers map to those of the machine.
     #[serde(default)]
     pub users: UserMapping,

@@ -10,6 +10,7 @@ use super::lookout::Lookout;
 use super::{Rest, WaitResult};
 use crate::host::HostError;
 use crate::host::cgroup::Cgroup;
+use crate::host::cpus::throttling_in;
 use crate::host::memory::MemoryReader;
 use crate::model::observation::{Exactness, Limits, Peak, PeakSource, Warning};
 use crate::model::problem::one_line;
@@ -135,6 +136,7 @@ impl InCgroup {
             held_back_from_above: self.above.held_back(),
             events: problems.read(self.reader.events()),
             cpu: problems.read(self.reader.cpu()).or(ended.rusage),
+            throttling: self.cgroup().map_or(Reading::Unsupported, |own| throttling_in(&own.path).into()),
             io: problems.read(self.reader.io()),
             pids_peak: problems.read(self.reader.pids_peak()),
             pressure: problems.read(self.reader.pressure()),

@@ -14,11 +14,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use nix::sched::sched_setaffinity;
+use nix::unistd::Pid;
 
 use self::srun::Srun;
 use super::in_cgroup::{Above, Departure, Problems, unless_reset};
 use super::lookout::Lookout;
 use crate::host::cgroup::{Cgroup, memory_cgroup};
+use crate::host::cpus::throttling_in;
 use crate::host::memory::MemoryReader;
 use crate::host::processes::LargestProcesses;
 use crate::host::{HostError, HostRoots};
@@ -110,6 +113,12 @@ impl Steps {
             return Err(refused(format!("the kernel keeps no peak in {}", cgroup.path.display())));
         };
         let above = Above::read(&cgroup, &mut reader);
+        if let Some(cpus) = image.cpus() {
+            // The task inherits them.
+            sched_setaffinity(Pid::from_raw(pid), &cpus).map_err(|errno| {
+                StepError::Start(StartError::System { action: "keep the task on its CPUs", source: errno.into() })
+            })?;
+        }
         let started = Instant::now();
         srun::send(&line, image, stdio, above.oom_score()).map_err(|error| refused(one_line(&error)))?;
         let text = started_or_failed(&mut line, patience).map_err(|source| match source.kind() {
@@ -369,6 +378,7 @@ impl Running for StepRun {
             held_back_from_above: self.above.held_back(),
             events: problems.read(self.reader.events()),
             cpu: problems.read(self.reader.cpu()),
+            throttling: throttling_in(&self.cgroup.path).into(),
             io: problems.read(self.reader.io()),
             pids_peak: problems.read(self.reader.pids_peak()),
             pressure: problems.read(self.reader.pressure()),

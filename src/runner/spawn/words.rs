@@ -13,6 +13,8 @@ pub(in crate::runner) enum Group {
     Environment,
     /// At most one.
     WorkingDirectory,
+    /// The list of the CPUs that the process may use, such as `0-3,8`; at most one.
+    Cpus,
 }
 
 /// Zero-terminated strings, in the order of their groups.
@@ -27,7 +29,7 @@ pub(in crate::runner) struct Words {
 pub(in crate::runner) struct ZeroByte;
 
 impl Words {
-    pub(in crate::runner) const GROUPS: usize = 4;
+    pub(in crate::runner) const GROUPS: usize = 5;
 
     /// Appends a string. Groups must be added in order.
     pub(in crate::runner) fn push(&mut self, group: Group, text: &OsStr) -> Result<(), ZeroByte> {
@@ -73,11 +75,12 @@ mod tests {
             (Group::Arguments, "true"),
             (Group::Arguments, ""),
             (Group::WorkingDirectory, "/"),
+            (Group::Cpus, "0-3"),
         ] {
             words.push(group, OsStr::new(text)).unwrap();
         }
         let words = Words::from_parts(words.bytes().to_vec(), words.counts());
-        let expected: [&[&CStr]; 4] = [&[c"/bin/true"], &[c"true", c""], &[], &[c"/"]];
+        let expected: [&[&CStr]; 5] = [&[c"/bin/true"], &[c"true", c""], &[], &[c"/"], &[c"0-3"]];
         assert_eq!(words.groups().each_ref().map(Vec::as_slice), expected);
     }
 

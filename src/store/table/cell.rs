@@ -35,7 +35,7 @@ pub(super) fn fixed(observation: &Value) -> Vec<String> {
 impl Column {
     /// Whether its cells are numbers.
     fn is_number(&self) -> bool {
-        matches!(self.kind, Kind::Count | Kind::Status | Kind::Part | Kind::Seconds | Kind::Limit)
+        matches!(self.kind, Kind::Count | Kind::Status | Kind::Part | Kind::Seconds | Kind::Limit | Kind::Derived)
     }
 
     /// The cell of an observation in JSON form.

@@ -51,10 +51,10 @@ const fn column(name: &'static str, pointer: &'static str, kind: Kind, holds: &'
 
 /// The fixed columns, in order. [`super::write`] adds those of parameters and channels.
 pub const fn columns() -> &'static [Column] {
-    &COLUMNS
+    COLUMNS
 }
 
-const COLUMNS: [Column; 97] = [
+const COLUMNS: &[Column] = &[
     column("task", "/subject/name", Kind::Text, "name of the task, if any"),
     column("case", "/sweep/case", Kind::Text, "input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "number of the run in its cell, from 1"),
@@ -109,6 +109,8 @@ const COLUMNS: [Column; 97] = [
     column("cpu_user_seconds", "/cpu/user_us", Kind::Seconds, "CPU time in user mode"),
     column("cpu_system_seconds", "/cpu/system_us", Kind::Seconds, "CPU time in the kernel"),
     column("cpu_source", "/cpu/source", Kind::Text, "source of the CPU times: cgroup or rusage"),
+    column("load_before", "/conditions/load", Kind::Derived, "load of the machine before the run, over one minute"),
+    column("conditions", "/conditions", Kind::Json, "its CPUs, governor, load and throttling, as JSON"),
     column("io_read_bytes", "/io/read", Kind::Count, "bytes read from block devices"),
     column("io_written_bytes", "/io/written", Kind::Count, "bytes written to block devices"),
     column("pids_peak", "/pids_peak", Kind::Part, "highest number of processes and threads"),

@@ -70,3 +70,55 @@ fn an_engine_without_gpus_refuses_them_in_one_message() {
         assert_eq!(containers_with("test=gpus"), "");
     }
 }
+
+#[test]
+fn pinned_containers_have_cpus_of_their_own_and_numbers_of_cpus_are_a_parameter() {
+    engine_or_skip!();
+    if highwater::host::cpus::CpuList::allowed().unwrap().len() < 2 {
+        return crate::harness::skip("there is only one CPU");
+    }
+    let bench = tempfile::tempdir().unwrap();
+    let sweep = |words: &[&str]| {
+        let mut command = highwater();
+        command.current_dir(bench.path()).args([
+            "sweep",
+            "--pull",
+            "never",
+            "--entrypoint",
+            "sh",
+            "--image",
+            "exec-form",
+        ]);
+        let output = command.args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        (text(&output.stdout), highwater::store::read(&bench.path().join("records")).unwrap().observations)
+    };
+    let script = "grep Cpus_allowed_list /proc/self/status; sleep 1";
+    let (_, records) = sweep(&["--jobs", "2", "--pin", "-r", "4", "--into", "records", "--", "-c", script]);
+    let mut lists = std::collections::BTreeSet::new();
+    for run in &records {
+        let conditions = run.conditions.as_ref().unwrap();
+        let list = conditions.cpus.clone().unwrap();
+        let stdout = std::fs::read_to_string(&run.logs.as_ref().unwrap().stdout);
+        let stdout = stdout.or_else(|_| {
+            std::fs::read_to_string(bench.path().join("records").join(&run.logs.as_ref().unwrap().stdout))
+        });
+        assert_eq!(stdout.unwrap().split_once(':').unwrap().1.trim(), list);
+        assert!(!conditions.pinned || !run.is_time_disturbed());
+        lists.insert(list);
+    }
+    assert_eq!((records.len(), lists.len()), (4, 2), "{lists:?}");
+    std::fs::remove_dir_all(bench.path().join("records")).unwrap();
+    // A fifth of a CPU for the same work, which is throttled.
+    let work = "i=0; while [ $i -lt 150000 ]; do i=$((i + 1)); done";
+    let (shown, records) = sweep(&["--cpus", "0.2,1", "--into", "records", "--", "-c", work]);
+    assert!(shown.contains("speed-up"), "{shown}");
+    for run in records {
+        let cpus = &run.sweep.as_ref().unwrap().parameters["cpus"];
+        assert_eq!(run.container.unwrap().options, [format!("--cpus={cpus}")]);
+        let throttling = run.conditions.unwrap().throttling.value();
+        if let Some(throttling) = throttling.filter(|_| cpus == "0.2") {
+            assert!(throttling.periods > 0 && throttling.time_us > 0, "{throttling:?}");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use super::{Sweep, SweepOutcome, open};
 use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::monitor::Cancel;
-use crate::calibrate::sweep::{Forecast, On, SweepObserver, floors};
+use crate::calibrate::sweep::{Forecast, On, SweepObserver, cpus, floors};
 use crate::directory::Directory;
 use crate::model::units::Bytes;
 use crate::runner::slurm::{self, Submission};
@@ -61,6 +61,7 @@ pub(super) fn is_batch(sweep: &Sweep<'_>) -> Result<bool, Failure> {
         let help = "remove it, or run the sweep on this machine with --on local";
         return Err(Failure::usage(format!("--{name} does not work on Slurm: all cells are submitted at once"), help));
     }
+    cpus::check(options, &sweep.subject, is_batch)?;
     Ok(is_batch)
 }
 

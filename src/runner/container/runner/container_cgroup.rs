@@ -9,10 +9,12 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::enclosing_cgroup::EnclosingCgroup;
 use crate::host::cgroup::{Cgroup, memory_cgroup};
+use crate::host::cpus::throttling_in;
 use crate::host::machine::Machine;
 use crate::host::memory::MemoryReader;
-use crate::model::observation::Events;
+use crate::model::observation::{Events, Throttling};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 
@@ -31,6 +33,14 @@ pub(super) struct ContainerCgroup {
 pub(super) struct Last {
     pub(super) peak: Option<Bytes>,
     pub(super) events: Reading<Events>,
+}
+
+/// How much its CPU limit has held a container back so far.
+pub(super) fn throttling(enclosing: Option<&EnclosingCgroup>, own: Option<&ContainerCgroup>) -> Option<Throttling> {
+    match (enclosing, own) {
+        (Some(enclosing), _) => enclosing.throttling(),
+        (None, own) => throttling_in(&own?.cgroup.path),
+    }
 }
 
 impl ContainerCgroup {

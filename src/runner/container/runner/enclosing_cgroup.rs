@@ -12,9 +12,10 @@ use nix::unistd::geteuid;
 use super::oom::OomWatch;
 use crate::host::HostError;
 use crate::host::cgroup::{Cgroup, Hierarchy, V1Companions, all_hierarchies};
+use crate::host::cpus::throttling_in;
 use crate::host::machine::Machine;
 use crate::host::memory::MemoryReader;
-use crate::model::observation::CgroupVersion;
+use crate::model::observation::{CgroupVersion, Throttling};
 use crate::model::problem::one_line;
 use crate::runner::FinishError;
 use crate::runner::cgroup_owner::CgroupOwner;
@@ -121,7 +122,16 @@ impl EnclosingCgroup {
             cpuacct: with("cpuacct.usage_user"),
             blkio: with("blkio.throttle.io_service_bytes_recursive"),
             pids: with("pids.peak"),
+            cpu: with("cpu.cfs_quota_us"),
         }
+    }
+
+    /// How much the CPU limit has held the container back so far. The kernel counts it in the cgroup that has the limit,
+    /// which is the container's own, below this one.
+    pub(super) fn throttling(&self) -> Option<Throttling> {
+        let own = self.companions().cpu.unwrap_or_else(|| self.cgroup.path.clone());
+        let below = std::fs::read_dir(own).ok()?.flatten();
+        below.filter_map(|entry| throttling_in(&entry.path())).reduce(Throttling::plus)
     }
 
     /// Whether the container is or was in it: only this container is created in this cgroup.

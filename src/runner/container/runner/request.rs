@@ -40,6 +40,7 @@ pub(super) fn body(
             network_mode: launch.network.clone(),
             mounts: Some(launch.mounts.iter().map(mount).collect()),
             memory: limit,
+            cpuset_cpus: launch.cpuset.as_ref().map(ToString::to_string),
             // Memory and swap together: by default, nothing is swapped out beyond the limit.
             memory_swap: match launch.resources.memory_swap {
                 Some(MemorySwap::Total(total)) => Some(bytes(total)),

@@ -56,6 +56,23 @@ impl ContainerRunner {
     }
 }
 
+impl ContainerRunner {
+    /// Checks that the engine can keep a container on CPUs of this machine.
+    ///
+    /// # Errors
+    /// If it runs elsewhere, or has no cpuset controller.
+    pub fn require_cpuset(engine: &Engine) -> Result<(), ContainerError> {
+        let refused = |reason| Err(ContainerError::OptionNotKept { option: "--pin", reason });
+        if !engine.facts.seems_local() {
+            return refused("the engine runs on another machine, whose CPUs highwater does not know");
+        }
+        if engine.facts.limits_cpus == Some(false) {
+            return refused("the engine has no cpuset controller to enforce it");
+        }
+        Ok(())
+    }
+}
+
 /// The limit of memory and swap must include the memory limit.
 pub(super) fn require_swap_above(limit: Option<Bytes>, resources: &ContainerResources) -> Result<(), ContainerError> {
     match (limit, resources.memory_swap) {

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use self::follow::{ContainerEnd, INSPECT, LOOKING, Reported, follow};
-use super::container_cgroup::ContainerCgroup;
+use super::container_cgroup::{ContainerCgroup, throttling};
 use super::enclosing_cgroup::EnclosingCgroup;
 use super::logs::{self, Forwarding};
 use super::owner::Claim;
@@ -31,7 +31,9 @@ use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
 use crate::host::processes::LargestProcesses;
 use crate::host::{HostError, HostRoots};
-use crate::model::observation::{Container, Events, Exactness, Limits, Logs, Peak, PeakSource, RunnerKind, Warning};
+use crate::model::observation::{
+    Container, Events, Exactness, Limits, Logs, Peak, PeakSource, RunnerKind, Throttling, Warning,
+};
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -71,6 +73,8 @@ pub(super) struct ContainerRun {
     /// The highest usage sampled, and the highest value seen of the peak counter.
     highest: Option<Bytes>,
     highest_counter: Option<Bytes>,
+    /// How much its CPU limit had held it back at the last sample: the engine removes the counter with the container.
+    throttling: Option<Throttling>,
     forwarding: Option<Forwarding>,
     ended: OwnedFd,
     /// Closed once the end is known, which makes `ended` readable.
@@ -110,6 +114,7 @@ impl ContainerRun {
             reader: None,
             highest: None,
             highest_counter: None,
+            throttling: None,
             forwarding: None,
             ended,
             end_signal: Some(end_signal),
@@ -262,6 +267,7 @@ impl Running for ContainerRun {
 
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {
         let current = self.usage()?;
+        self.throttling = throttling(self.enclosing.as_ref(), self.container_cgroup.as_ref()).or(self.throttling);
         let Some(reader) = &mut self.reader else { return Ok(Reading::Unsupported) };
         let split = reader.split()?;
         Ok(current.map(|current| Sample { current, split }))
@@ -421,6 +427,7 @@ impl ContainerRun {
             limit: self.limits(report.as_ref()),
             held_back_from_above: self.above.as_mut().is_some_and(Above::held_back),
             events: last_of_container.map_or(Reading::Unsupported, |last| last.events),
+            throttling: self.throttling.into(),
             ..Finished::new(end, peak)
         };
         if let (Some(reader), Some(_)) = (&mut self.reader, &self.enclosing) {

@@ -74,6 +74,7 @@ pub(super) async fn ask(docker: &Docker) -> Result<Facts, bollard::errors::Error
         limits_memory: info.memory_limit.unwrap_or(true),
         limits_swap: info.swap_limit,
         limits_cpu: info.cpu_cfs_quota,
+        limits_cpus: info.cpu_set,
         users: UserMapping::new(&info.security_options.unwrap_or_default(), info.docker_root_dir.as_deref()),
     })
 }

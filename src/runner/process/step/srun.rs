@@ -219,7 +219,10 @@ impl Drop for Srun {
 /// Sends the probe what it needs to start the task.
 pub(super) fn send(line: &UnixStream, image: &Image, stdio: &Stdio, oom_score: u32) -> io::Result<()> {
     let words = image.words();
-    let numbers: Vec<u8> = words.counts().into_iter().chain([oom_score]).flat_map(u32::to_ne_bytes).collect();
+    // The probe is on the CPUs of the task already.
+    let [candidates, arguments, environment, directory, _cpus] = words.counts();
+    let numbers = [candidates, arguments, environment, directory, oom_score];
+    let numbers: Vec<u8> = numbers.into_iter().flat_map(u32::to_ne_bytes).collect();
     let mut command = in_memory(MFdFlags::empty())?;
     command.write_all(&numbers)?;
     command.write_all(words.bytes())?;
