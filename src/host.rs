@@ -6,6 +6,9 @@
 pub mod batch;
 pub mod cgroup;
 mod files;
+#[cfg(feature = "gpu")]
+#[doc(hidden)]
+pub mod gpu;
 pub mod machine;
 #[doc(hidden)]
 pub mod memory;

@@ -1,6 +1,7 @@
 //! The record of one run of a task.
 
 mod cache;
+mod gpu;
 mod outcome;
 mod peak;
 mod warning;
@@ -20,6 +21,7 @@ use super::timestamp::Timestamp;
 use super::units::Bytes;
 
 pub use cache::{Cache, Dropped};
+pub use gpu::{Gpu, GpuPeak, GpuProcess, GpuSource, Utilization};
 pub use outcome::Outcome;
 pub use peak::{Breakdown, Exactness, Peak, PeakSource, UpperBound};
 pub use warning::{FloorNotFound, UnknownWarning, Warning, WarningKind};
@@ -101,6 +103,9 @@ pub struct Observation {
     /// Where the task's output was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Logs>,
+    /// Memory on GPUs, the device with the highest peak first; absent without NVIDIA's library.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Vec<Gpu>,
     /// The result of a search for the minimum limit, in the record of its last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,

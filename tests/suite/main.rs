@@ -25,6 +25,7 @@ mod fit_resources;
 mod fit_workflow;
 mod fit_write;
 mod floor;
+mod gpu;
 mod hanging_engine;
 mod harness;
 mod help;
