@@ -17,6 +17,7 @@ mod fake_engine;
 mod fit;
 mod fit_cases;
 mod fit_emit;
+mod fit_gpu;
 mod fit_pipes;
 mod fit_planted;
 mod fit_properties;
