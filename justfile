@@ -38,7 +38,7 @@ fmt:
 # Lints; a warning is a failure.
 clippy:
     cargo clippy --locked --all-targets -- -D warnings
-    for features in "" "containers operators" "kubernetes plots templates"; do \
+    for features in "" "containers gpu operators" "kubernetes plots templates"; do \
       cargo clippy --locked --lib --no-default-features --features "$features" -- -D warnings; \
     done
     cargo clippy --locked --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
@@ -116,7 +116,7 @@ test-in-machine name *options: build-suite
 [private]
 build-suite:
     mkdir -p target/ran
-    cargo build --locked --example workload
+    cargo build --locked --example workload --example nvml_stand_in
     tests/engine/build-task target/task
     cargo test --locked --test suite --no-run 2>&1 | tee target/suite.log
 

@@ -7,6 +7,9 @@ pub mod batch;
 pub mod cgroup;
 pub mod cpus;
 mod files;
+#[cfg(feature = "gpu")]
+#[doc(hidden)]
+pub mod gpu;
 pub mod machine;
 #[doc(hidden)]
 pub mod memory;

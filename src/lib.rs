@@ -20,10 +20,10 @@
 //! change it. The names at the root of the crate, what they take and return, and the records change least; modules that
 //! this documentation does not list serve the binary alone.
 //!
-//! The features `containers` (Docker-compatible engines), `plots` (reports with pictures) and `templates` (documents that
-//! are Jinja templates) come with the default feature `cli`, which the binary needs. Without default features a library
-//! has none of them: a container or a template is refused with an error that names the feature, and there are no reports
-//! with pictures.
+//! The features `containers` (Docker-compatible engines), `gpu` (memory on GPUs), `plots` (reports with pictures) and
+//! `templates` (documents that are Jinja templates) come with the default feature `cli`, which the binary needs. Without
+//! default features a library has none of them: a container or a template is refused with an error that names the feature,
+//! and records have no GPU memory, reports no pictures.
 //!
 //! # Measure a command
 //!

@@ -47,7 +47,7 @@ use self::patience::Patience;
 use self::pod::PodError;
 use crate::host::HostError;
 use crate::host::memory::Split;
-use crate::host::processes::LargestProcesses;
+use crate::host::processes::{FindProcesses, LargestProcesses};
 use crate::model::observation::{
     Container, Cpu, Events, Io, Limits, Logs, Peak, PodFacts, Pressure, RunnerKind, Survivor, Throttling, Warning,
 };
@@ -98,6 +98,11 @@ pub trait Running {
     /// Reads the largest processes of the run, at most `most`. Costs one file per process of the run.
     fn largest_processes(&mut self, _most: usize) -> LargestProcesses {
         LargestProcesses::default()
+    }
+
+    /// Finds the processes of the run, if they are processes of this machine.
+    fn find_processes(&self) -> Option<Box<dyn FindProcesses>> {
+        None
     }
 
     /// Reads the memory in use and its composition.

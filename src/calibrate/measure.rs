@@ -7,6 +7,8 @@ use std::time::Duration;
 use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, WatchOptions, Watched, breakdown, watch};
+#[cfg(feature = "gpu")]
+use crate::host::gpu::GpuWatch;
 use crate::model::observation::{
     Breakdown, Conditions, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, RunnerKind, SCHEMA_VERSION,
     Subject, Survivor, Swap, SweepRun, Warning, micros,
@@ -80,6 +82,8 @@ pub fn measure(
     cancel: Option<&mut dyn Cancel>,
     observer: &mut dyn Observer,
 ) -> Result<Observation, MeasureError> {
+    #[cfg(feature = "gpu")]
+    let mut gpu = GpuWatch::begin();
     let started_at = Timestamp::now();
     let mut patience = Patience::new(cancel);
     // The time that the start takes is not the task's own.
@@ -87,10 +91,19 @@ pub fn measure(
     let mut run = runner.start(&mut patience)?;
     patience.limit_start(None);
     let kind = run.kind();
+    #[cfg(feature = "gpu")]
+    gpu.follow(run.find_processes(), kind);
     let watched = watch(&mut *run, options, &mut patience, observer).map_err(MeasureError::Watch)?;
     let finished = run.finish(&mut patience)?;
     let missed = missed_samples(&watched, options);
-    let observation = observation(context, (kind, started_at), Reading::Value(host), watched, (finished, missed));
+    #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "GPUs are added to it"))]
+    let mut observation = observation(context, (kind, started_at), Reading::Value(host), watched, (finished, missed));
+    #[cfg(feature = "gpu")]
+    {
+        let (gpus, warning) = gpu.end();
+        observation.gpu = gpus;
+        observation.warnings.extend(warning);
+    }
     let outcome = match observation.outcome {
         Outcome::Exited { status } if options.skip_status == Some(status) => Outcome::Skipped { status },
         outcome => outcome,
@@ -149,6 +162,7 @@ pub(super) fn observation(
         logs: contained.as_ref().and_then(|contained| contained.logs.clone()),
         container: contained.as_ref().map(|contained| contained.container.clone()),
         pod: contained.as_ref().and_then(|contained| contained.pod.clone()),
+        gpu: Vec::new(),
         floor: None,
         cache: None,
         warnings: Vec::new(),

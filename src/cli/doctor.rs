@@ -2,6 +2,7 @@
 
 use clap::Args;
 use highwater::host::HostRoots;
+use highwater::host::gpu::{self, GpuFacts};
 use highwater::host::machine::{self, Machine};
 use highwater::model::observation::{CgroupVersion, Host};
 use highwater::model::problem::one_line;
@@ -26,6 +27,9 @@ Examples:
   highwater doctor                   what can be measured here, and how exactly
   highwater doctor --format json     the same as JSON
   highwater doctor --on kubernetes   what can be measured in a cluster
+
+GPU memory is read through NVIDIA's library, libnvidia-ml.so.1. The variable HIGHWATER_NVML names another file; if it is \
+empty, none is loaded.
 
 Exit status: 0 peaks are exact, 3 peaks are only lower bounds, or rights are missing in the cluster.";
 
@@ -64,6 +68,17 @@ struct Findings {
     memory_controller: MemoryController,
     process_runner: Method,
     engines: Vec<Engine>,
+    /// Absent without NVIDIA's library.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus: Option<Gpus>,
+}
+
+/// What NVIDIA's library says.
+#[derive(Debug, Serialize)]
+struct Gpus {
+    devices: Vec<GpuFacts>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -140,6 +155,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         memory_controller: memory_controller(&machine),
         process_runner: process_runner(&machine),
         engines: engines().map_err(Failure::host)?,
+        gpus: gpu::devices().map(|(devices, problems)| Gpus { devices, problems }),
         host: machine.facts,
     };
     match args.format {
@@ -208,6 +224,39 @@ fn process_runner(machine: &Machine) -> Method {
     }
 }
 
+fn gpu_rows(gpus: Option<&Gpus>, row: &mut impl FnMut(&str, &str)) {
+    let Some(Gpus { devices, problems }) = gpus else {
+        return row("gpus", "none: NVIDIA's driver with its library was not found");
+    };
+    if devices.is_empty() && problems.is_empty() {
+        row("gpus", "none");
+    }
+    for problem in problems {
+        row("gpus", &format!("unknown: {problem}"));
+    }
+    for (number, gpu) in devices.iter().enumerate() {
+        let memory = gpu.memory.map(|memory| format!(", {memory}")).unwrap_or_default();
+        row(if number == 0 { "gpus" } else { "" }, &format!("{} ({}){memory}", gpu.model, gpu.uuid));
+        let exactness = match (&gpu.instance_of, gpu.accounting) {
+            (Some(device), _) => format!("lower bound (sampled): an instance of {device} (MIG) has no accounting mode"),
+            (None, Some(true)) => "exact (the driver's accounting mode is on)".to_owned(),
+            (None, Some(false)) => "lower bound (sampled): the driver's accounting mode is off".to_owned(),
+            (None, None) => "lower bound (sampled): the driver has no accounting mode for it".to_owned(),
+        };
+        row("", &exactness);
+        if gpu.accounting == Some(false) {
+            row(
+                "",
+                &format!(
+                    "to get the exact peak of each process, also of short ones: `nvidia-smi -i {} -am 1` as root; it holds for \
+                     the whole machine, until the driver is unloaded",
+                    gpu.uuid
+                ),
+            );
+        }
+    }
+}
+
 fn engines() -> Result<Vec<Engine>, std::io::Error> {
     let (addresses, broken) = engine::addresses();
     let broken = broken.map(|error| {
@@ -263,5 +312,6 @@ fn table(findings: &Findings) -> String {
         };
         row(name, &format!("{} ({}): {answer}", engine.address.url, engine.address.origin));
     }
+    gpu_rows(findings.gpus.as_ref(), &mut row);
     text
 }

@@ -187,7 +187,9 @@ impl OptionArgs {
     /// The options for a resource: a time-out wastes all that ran, so time has more headroom by default.
     pub(crate) fn fit_options_for(&self, resource: Resource) -> FitOptions {
         let objective = match (self.objective, resource) {
-            (Some(ObjectiveArg::Waste), _) | (None, Resource::Memory | Resource::Cpu) => Objective::Waste,
+            (Some(ObjectiveArg::Waste), _) | (None, Resource::Memory | Resource::Cpu | Resource::Gpu) => {
+                Objective::Waste
+            }
             (Some(ObjectiveArg::Safe), _) | (None, Resource::Time) => Objective::Safe,
         };
         let mut options = FitOptions::new(objective);

@@ -1,6 +1,6 @@
 //! The result of a run as a table.
 
-use highwater::model::observation::{Breakdown, Container, Exactness, Observation, Peak, ProcessSize};
+use highwater::model::observation::{Breakdown, Container, Exactness, Gpu, Observation, Peak, ProcessSize};
 use highwater::model::reading::Reading;
 use highwater::model::units::{Bytes, duration};
 
@@ -40,6 +40,7 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
     } else if observation.censored {
         rows.push(("censored", "out of memory: the task may need more than this peak".to_owned()));
     }
+    rows.extend(gpu_rows(&observation.gpu));
     rows.push(("outcome", observation.outcome.words()));
     rows.push(("time", times(observation)));
     rows.extend(observation.notes().map(|note| ("note", note)));
@@ -114,6 +115,35 @@ fn container_rows(container: &Container) -> Vec<(&'static str, String)> {
     let mut rows = vec![("image", format!("{}   run by {} {version}", container.image, engine.name))];
     if let Some(floor) = container.idle_peak {
         rows.insert(0, ("idle peak", format!("{floor}   peak of an idle container of this image")));
+    }
+    rows
+}
+
+/// The devices that the run used, or one row that says that it was seen on none.
+fn gpu_rows(gpus: &[Gpu]) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    for gpu in gpus.iter().filter(|gpu| gpu.was_used() || gpu.peak.as_ref().value().is_none()) {
+        let device = format!("{} ({})", gpu.model, gpu.uuid);
+        let (peak, why) = match &gpu.peak {
+            Reading::Value(peak) => match &peak.exactness {
+                Exactness::Exact { .. } => (format!("{}   exact: {}", peak.words(), peak.source.words()), None),
+                Exactness::LowerBound { reason, remedy } => {
+                    (format!("{}   lower bound: {}", peak.words(), peak.source.words()), Some((reason, remedy)))
+                }
+            },
+            Reading::Unsupported | Reading::Gone => ("unknown: it cannot be measured here".to_owned(), None),
+        };
+        rows.push(("gpu", peak));
+        let others = gpu.others.value().filter(|others| *others > Bytes::ZERO);
+        let others = others.map(|others| format!(", on which others had {others}")).unwrap_or_default();
+        rows.push(("", format!("on {device}{others}")));
+        if let Some((reason, remedy)) = why {
+            rows.push(("", reason.clone()));
+            rows.push(("", format!("to get exact peaks: {remedy}")));
+        }
+    }
+    if rows.is_empty() && !gpus.is_empty() {
+        rows.push(("gpu", "not used, as far as was seen".to_owned()));
     }
     rows
 }

@@ -1,6 +1,7 @@
 //! The descendants of a process, and the memory they use together.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -23,6 +24,15 @@ pub struct Identity {
     pub pid: i32,
     /// When it was started, in clock ticks since boot.
     pub started: u64,
+}
+
+/// Finds the processes of a run while it goes on, from any thread.
+pub trait FindProcesses: fmt::Debug + Send {
+    /// Most of their pids, at little cost.
+    fn quick(&self) -> Vec<i32>;
+
+    /// All of their pids.
+    fn all(&self) -> Vec<i32>;
 }
 
 /// A descendant of a process.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod conditions;
+mod gpu;
 mod outcome;
 mod peak;
 mod warning;
@@ -22,6 +23,7 @@ use super::units::Bytes;
 
 pub use cache::{Cache, Dropped};
 pub use conditions::{Conditions, Throttling};
+pub use gpu::{Gpu, GpuPeak, GpuProcess, GpuSource, Utilization};
 pub use outcome::Outcome;
 pub use peak::{Breakdown, Exactness, Peak, PeakSource, UpperBound};
 pub use warning::{FloorNotFound, UnknownWarning, Warning, WarningKind};
@@ -106,6 +108,9 @@ pub struct Observation {
     /// Where the task's output was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Logs>,
+    /// Memory on GPUs, the device with the highest peak first; absent without NVIDIA's library.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Vec<Gpu>,
     /// The result of a search for the minimum limit, in the record of its last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Floor>,

@@ -346,6 +346,12 @@ pub struct Cell {
     pub median: Option<Bytes>,
     /// The largest.
     pub most: Option<Bytes>,
+    /// The most memory that a run that succeeded had on one GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Bytes>,
+    /// Whether runs may have had more on a GPU than was measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gpu_lower_bound: bool,
     /// The limit of the declared rule.
     pub predicted: Option<Bytes>,
     /// The limit of the fitted rule.
@@ -407,6 +413,12 @@ pub struct Run {
     pub wall_us: u64,
     /// The CPU time.
     pub cpu_us: Option<u64>,
+    /// The most memory on one GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Bytes>,
+    /// Whether it may have had more on a GPU than was measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gpu_lower_bound: bool,
     /// The source of the peak.
     pub source: Option<PeakSource>,
     /// The smallest limit under which the task still succeeds, if it was searched for after this run.

@@ -27,12 +27,13 @@ use super::engine::client::started_since;
 use super::patience::Patience;
 use super::placement::{Obstacle, PlacedCgroup, Placement};
 use super::reaper::{Reaped, Reaper, Request, Started, kill_orphans};
-use super::run_cgroup::{LONGEST_ENDING, largest_in};
+use super::run_cgroup::{LONGEST_ENDING, Members, largest_in};
 use super::spawn::{Image, Join, SpawnError, Stdio};
 use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
 use crate::host::machine::{self, Machine};
 use crate::host::processes::{
-    Family, LargestProcesses, Process, command_line, descendants, is_ending, largest_processes, offspring,
+    Family, FindProcesses, LargestProcesses, Process, command_line, descendants, is_ending, largest_processes,
+    offspring,
 };
 use crate::host::{HostError, HostRoots};
 use crate::model::handoff::Recipient;
@@ -402,6 +403,14 @@ impl Running for ProcessRun {
                 found
             }
         }
+    }
+
+    fn find_processes(&self) -> Option<Box<dyn FindProcesses>> {
+        let cgroup = match &self.measurement {
+            Measurement::Cgroup(run) => run.cgroup().map(|own| own.path.clone()),
+            Measurement::Sampled(_) => None,
+        };
+        Some(Box::new(Members { roots: self.lookout.roots.clone(), cgroup, ancestor: Some(self.task.reaper.pid) }))
     }
 
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {

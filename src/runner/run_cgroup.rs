@@ -18,7 +18,7 @@ use super::cgroup_owner::CgroupOwner;
 use super::{FinishError, StartError};
 use crate::host::HostRoots;
 use crate::host::cgroup::{Cgroup, counts_huge_pages};
-use crate::host::processes::{LargestProcesses, is_ending, largest_processes};
+use crate::host::processes::{FindProcesses, LargestProcesses, is_ending, largest_processes, offspring};
 use crate::model::observation::CgroupVersion;
 use crate::model::units::Bytes;
 
@@ -187,6 +187,42 @@ pub(super) fn largest_in(roots: &HostRoots, cgroup: &Cgroup, most: usize) -> Lar
     let mut found = largest_processes(roots, &pids, most);
     found.hugetlb = found.hugetlb.filter(|_| !counts_huge_pages(roots));
     found
+}
+
+/// Finds the processes of a run in its cgroup and below it, and those that descend from a process.
+#[derive(Clone, Debug)]
+pub(super) struct Members {
+    pub(super) roots: HostRoots,
+    pub(super) cgroup: Option<PathBuf>,
+    pub(super) ancestor: Option<i32>,
+}
+
+impl FindProcesses for Members {
+    fn quick(&self) -> Vec<i32> {
+        match &self.cgroup {
+            Some(cgroup) => {
+                let mut pids = Vec::new();
+                // An incomplete list is better than none.
+                let _ = processes(cgroup, &mut pids);
+                pids
+            }
+            None => self.descendants(),
+        }
+    }
+
+    fn all(&self) -> Vec<i32> {
+        let mut pids = self.quick();
+        if self.cgroup.is_some() {
+            pids.extend(self.descendants());
+        }
+        pids
+    }
+}
+
+impl Members {
+    fn descendants(&self) -> Vec<i32> {
+        self.ancestor.and_then(|ancestor| offspring(&self.roots, ancestor)).unwrap_or_default()
+    }
 }
 
 /// Kills everything in a cgroup and removes it, with everything below it.

@@ -113,6 +113,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         peak: Reading::Unsupported,
         breakdown: Reading::Unsupported,
         swap: Swap { peak: Reading::Unsupported, highest_sampled: Reading::Unsupported },
+        gpu: Vec::new(),
         floor: None,
         limit: Limits::UNSUPPORTED,
         censored: false,

@@ -25,6 +25,7 @@ mod check;
 mod endings;
 mod exact;
 mod floor;
+mod gpu;
 mod handed_over;
 mod inside;
 mod operator;

@@ -176,6 +176,14 @@ pub struct SkippedRuns {
     pub without_time: usize,
     /// They are not the result of a search for the minimum limit, which is to be fitted.
     pub without_floor: usize,
+    /// They have no memory on a GPU, which is to be fitted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub without_gpu: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl SkippedRuns {
@@ -200,6 +208,7 @@ impl SkippedRuns {
             (self.unsized_inputs, "without input sizes"),
             (self.without_time, "without a time, or killed"),
             (self.without_floor, "without a floor"),
+            (self.without_gpu, "without GPU memory"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)

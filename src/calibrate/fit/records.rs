@@ -19,7 +19,7 @@ use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
 use crate::calibrate::page_cache::{PageCache, cold_start, excesses};
 use inputs::{Input, Inputs};
-use need::{Need, SkipReason, cpu, floor, need, time};
+use need::{Need, SkipReason, cpu, floor, gpu, need, time};
 use parameter::{insert, numeric, value_of, whole};
 use runtime::RuntimeLimits;
 
@@ -37,6 +37,8 @@ pub enum Metric {
     Time,
     /// The cores used on average.
     Cpu,
+    /// The peak of the memory on one GPU.
+    Gpu,
 }
 
 impl Metric {
@@ -46,6 +48,7 @@ impl Metric {
             Self::Peak | Self::Floor => Resource::Memory,
             Self::Time => Resource::Time,
             Self::Cpu => Resource::Cpu,
+            Self::Gpu => Resource::Gpu,
         }
     }
 }
@@ -298,6 +301,7 @@ impl TaskRuns {
             Metric::Floor => floor(observation),
             Metric::Time => time(observation),
             Metric::Cpu => cpu(observation),
+            Metric::Gpu => gpu(observation),
         };
         let count = match need {
             Ok(need) if n.is_some() || !channels(observation).is_empty() => {
@@ -323,6 +327,7 @@ impl TaskRuns {
             Err(SkipReason::Unmeasured) => &mut self.skipped.unmeasured,
             Err(SkipReason::WithoutTime) => &mut self.skipped.without_time,
             Err(SkipReason::WithoutFloor) => &mut self.skipped.without_floor,
+            Err(SkipReason::WithoutGpu) => &mut self.skipped.without_gpu,
         };
         *count += 1;
     }
@@ -441,6 +446,7 @@ impl TaskRuns {
             unsized_inputs,
             without_time,
             without_floor,
+            without_gpu,
         } = other.skipped;
         self.skipped.failed += failed;
         self.skipped.without_work += without_work;
@@ -450,6 +456,7 @@ impl TaskRuns {
         self.skipped.unsized_inputs += unsized_inputs;
         self.skipped.without_time += without_time;
         self.skipped.without_floor += without_floor;
+        self.skipped.without_gpu += without_gpu;
         self.unsized_runs.extend(other.unsized_runs);
         self.images.extend(other.images);
         self.runtime.join(other.runtime);

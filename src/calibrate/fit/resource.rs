@@ -1,4 +1,4 @@
-//! Fits a rule for wall time or cores, and states it in the unit of the resource.
+//! Fits a rule for wall time, cores or GPU memory, and states it in the unit of the resource.
 
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ pub struct ResourceAmount {
     pub typical: f64,
 }
 
-/// Fits a rule to the runs of a task that were grouped by time or cores.
+/// Fits a rule to the runs of a task that were grouped by time, cores or GPU memory.
 ///
 /// # Errors
 /// If the evidence is insufficient, as for [`fit`](super::fit).

@@ -1,4 +1,4 @@
-//! `fit --on time|cpu|all`: rules for the other resources of the same runs.
+//! `fit --on time|cpu|gpu|all`: rules for the other resources of the same runs.
 
 use highwater::calibrate::fit::{Group, Metric, ResourceFit, calibrate, fit_resource};
 use highwater::model::fit::{FittedRule, Form, Resource};
@@ -15,7 +15,7 @@ use crate::cli::table::{printable, table};
 
 pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     check_options(args)?;
-    let metrics = args.runs.metrics();
+    let metrics = args.runs.metrics(&args.predictor);
     let is_one = metrics.len() == 1;
     let mut fitted = Vec::new();
     for metric in metrics {
@@ -111,7 +111,7 @@ fn declaration(results: &[(&Group, ResourceFit)], consumer: Consumer) -> Result<
 fn no_setting(consumer: Consumer, resource: Resource) -> Failure {
     let error = format!("{} has no setting for {resource}", consumer.name());
     let help = "those that have one: for time slurm, nextflow, snakemake, kubernetes and kaapana-operator; for cpu slurm, \
-                nextflow, snakemake, kubernetes and plato";
+                nextflow, snakemake, kubernetes and plato; for gpu kaapana-operator";
     Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
@@ -130,7 +130,7 @@ fn render_task(group: &Group, fitted: &ResourceFit) -> String {
     rows.extend(group.name().map(|name| ("task", name)));
     let limit = match resource {
         Resource::Cpu => "most",
-        Resource::Memory | Resource::Time => "limit",
+        Resource::Memory | Resource::Time | Resource::Gpu => "limit",
     };
     let (unit, n) = unit_of_n(group, inputs.largest, &fit.predictor);
     let where_n = if fit.rule.exponent > 0 { format!("   where n is {n}") } else { String::new() };
@@ -157,7 +157,7 @@ fn render_task(group: &Group, fitted: &ResourceFit) -> String {
             held_out.failures_per_1000,
             match resource {
                 Resource::Cpu => "use more",
-                Resource::Memory | Resource::Time => "fail at first",
+                Resource::Memory | Resource::Time | Resource::Gpu => "fail at first",
             }
         ),
     ));
@@ -215,6 +215,7 @@ const fn title(resource: Resource) -> &'static str {
         Resource::Memory => "memory",
         Resource::Time => "time: wall time; a run that times out has wasted all of it",
         Resource::Cpu => "cpu: CPU time divided by wall time, over whole runs",
+        Resource::Gpu => "gpu: memory on the GPU on which a run had most",
     }
 }
 

@@ -93,7 +93,9 @@ pub(super) enum OnArg {
     Time,
     /// Cores: CPU time divided by wall time, over whole runs.
     Cpu,
-    /// Peak memory, time and cores, one after the other (with `fit`).
+    /// Memory on the GPU on which a run had most.
+    Gpu,
+    /// Peak memory, time, cores and, if a run had any, GPU memory, one after the other (with `fit`).
     All,
 }
 
@@ -104,14 +106,19 @@ impl OnArg {
             Self::Floor => Metric::Floor,
             Self::Time => Metric::Time,
             Self::Cpu => Metric::Cpu,
+            Self::Gpu => Metric::Gpu,
         }
     }
 }
 
 impl RunsArgs {
     /// The resources to fit, memory first.
-    pub(super) fn metrics(&self) -> Vec<Metric> {
+    pub(super) fn metrics(&self, predictor: &PredictorArgs) -> Vec<Metric> {
+        let used = |metric| {
+            self.groups(metric, predictor).is_ok_and(|groups| groups.iter().any(|group| !group.table.runs.is_empty()))
+        };
         match self.on {
+            OnArg::All if used(Metric::Gpu) => vec![Metric::Peak, Metric::Time, Metric::Cpu, Metric::Gpu],
             OnArg::All => vec![Metric::Peak, Metric::Time, Metric::Cpu],
             one => vec![one.metric()],
         }
@@ -131,7 +138,7 @@ impl RunsArgs {
             OnArg::All => Err(Failure::new(
                 Exit::Usage,
                 "--on all is for `highwater fit`",
-                Some("choose --on peak, floor, time or cpu".to_owned()),
+                Some("choose --on peak, floor, time, cpu or gpu".to_owned()),
             )),
             one => Ok(one.metric().resource()),
         }
@@ -197,11 +204,13 @@ impl RunsArgs {
             return match metric {
                 Metric::Peak | Metric::Floor => Ok(of_table),
                 Metric::Time => Ok(of_table.into_iter().map(Group::over_time).collect()),
-                Metric::Cpu => Err(Failure::new(
-                    Exit::Usage,
-                    format!("{}: a table of runs has no CPU time", name(&self.file)),
-                    Some("fit --on cpu needs records of `highwater run --record` or `highwater sweep`".to_owned()),
-                )),
+                Metric::Cpu | Metric::Gpu => {
+                    let missing = if metric == Metric::Cpu { "CPU time" } else { "GPU memory" };
+                    let error = format!("{}: a table of runs has no {missing}", name(&self.file));
+                    let on = metric.resource();
+                    let help = format!("fit --on {on} needs records of `highwater run --record` or `highwater sweep`");
+                    Err(Failure::new(Exit::Usage, error, Some(help)))
+                }
             };
         }
         groups.check_predictor().map_err(|error| Failure::new(Exit::Usage, error, None))?;

@@ -20,13 +20,15 @@ pub enum Resource {
     Time,
     /// CPU time divided by wall time, in cores.
     Cpu,
+    /// Memory on one GPU, in bytes.
+    Gpu,
 }
 
 impl Resource {
     /// The unit of its amounts.
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Memory => "bytes",
+            Self::Memory | Self::Gpu => "bytes",
             Self::Time => "seconds",
             Self::Cpu => "cores",
         }
@@ -35,7 +37,7 @@ impl Resource {
     /// What a fit counts, in the unit of the resource.
     pub fn in_units(self, counted: f64) -> f64 {
         match self {
-            Self::Memory => counted,
+            Self::Memory | Self::Gpu => counted,
             Self::Time | Self::Cpu => counted / 1e6,
         }
     }
@@ -43,7 +45,7 @@ impl Resource {
     /// An amount for people: `1.5 GiB`, `3 min 5 s`, `2.25 cores`.
     pub fn describe(self, counted: Bytes) -> String {
         match self {
-            Self::Memory => counted.to_string(),
+            Self::Memory | Self::Gpu => counted.to_string(),
             Self::Time => duration(counted.0),
             Self::Cpu => format!("{:.2} cores", self.in_units(counted.0 as f64)),
         }
@@ -56,6 +58,7 @@ impl fmt::Display for Resource {
             Self::Memory => "memory",
             Self::Time => "time",
             Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
         })
     }
 }

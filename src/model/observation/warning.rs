@@ -125,6 +125,12 @@ pub enum Warning {
         /// The first error.
         reason: String,
     },
+    /// GPU memory could not be read, or not all of it.
+    #[error("GPU memory was not read, or not completely: {reason}")]
+    GpuUnread {
+        /// The error.
+        reason: String,
+    },
     /// A value could not be read when the run had ended.
     #[error("{reason}")]
     Unreadable {
@@ -309,6 +315,7 @@ impl Warning {
     pub fn kind(&self) -> WarningKind {
         let reason = match self {
             Self::UnreadSamples { reason }
+            | Self::GpuUnread { reason }
             | Self::Unreadable { reason }
             | Self::CgroupNotRemoved { reason }
             | Self::ReaperLost { reason }

@@ -13,6 +13,8 @@ pub(super) struct Peaks {
     runs: usize,
     plain: Vec<Bytes>,
     lower_bounds: Vec<Bytes>,
+    gpu: Option<Bytes>,
+    gpu_lower_bound: bool,
     predicted: Option<Bytes>,
     fitted: Option<Bytes>,
     floor: Option<Bytes>,
@@ -27,6 +29,10 @@ impl Peaks {
             self.plain.extend(run.peak);
         } else if run.is_lower_bound() {
             self.lower_bounds.extend(run.peak);
+        }
+        if run.outcome.succeeded() {
+            self.gpu = self.gpu.max(run.gpu);
+            self.gpu_lower_bound |= run.gpu_lower_bound;
         }
         self.predicted = self.predicted.max(run.predicted);
         self.fitted = self.fitted.or(run.fitted);
@@ -54,6 +60,8 @@ pub(super) fn finish_cells(cells: BTreeMap<CellKey, Peaks>) -> Vec<Cell> {
             least: peaks.first().copied(),
             median: median(&peaks),
             most: peaks.last().copied(),
+            gpu: of.gpu,
+            gpu_lower_bound: of.gpu_lower_bound,
             predicted: of.predicted,
             fitted: of.fitted,
             floor: of.floor,

@@ -16,6 +16,7 @@ pub(super) fn run(observation: &Observation, n: Option<Bytes>) -> Run {
     let lower_bound = peak.is_some_and(|peak| matches!(peak.exactness, Exactness::LowerBound { .. }));
     let swap = observation.swap.peak.or(observation.swap.highest_sampled);
     let limit = observation.prediction.as_ref().and_then(|prediction| prediction.docker.limit.as_ref());
+    let gpu = observation.gpu_peak().filter(|(peak, _)| *peak > Bytes::ZERO);
     Run {
         label: String::new(),
         cell: sweep.map(|sweep| sweep.cell.clone()),
@@ -45,6 +46,8 @@ pub(super) fn run(observation: &Observation, n: Option<Bytes>) -> Run {
         swap: swap.value(),
         wall_us: observation.wall_us,
         cpu_us: observation.cpu.value().map(|cpu| cpu.user_us.saturating_add(cpu.system_us)),
+        gpu: gpu.map(|(peak, _)| peak),
+        gpu_lower_bound: gpu.is_some_and(|(_, is_lower_bound)| is_lower_bound),
         source: peak.map(|peak| peak.source),
         floor: observation.floor.as_ref().map(|floor| floor.bytes),
         warnings: observation.notes().collect(),

@@ -1,16 +1,17 @@
-//! Time and cores for the programs that run a task.
+//! Time, cores and GPU memory for the programs that run a task.
 
 use crate::model::fit::Resource;
 
-use super::{Consumer, comment};
+use super::{Consumer, comment, units};
+use crate::model::units::Bytes;
 
 /// Average use this little above a whole number of cores does not need another core.
 const SLACK: f64 = 0.05;
 
-/// The declaration of a time limit or of cores; `None` if the consumer has no such setting, or another unit of work.
+/// The declaration of a time limit, cores or GPU memory; `None` if the consumer has no such setting, or another unit of work.
 ///
 /// A time limit is in seconds, rounded up to the consumer's unit, and doubled for each retry where the consumer retries.
-/// Cores are those of a typical run. `purpose` says what the amounts are for.
+/// Cores are those of a typical run. GPU memory is that of one device. `purpose` says what the amounts are for.
 pub fn emit_resource(
     consumer: Consumer,
     resource: Resource,
@@ -22,6 +23,7 @@ pub fn emit_resource(
         Resource::Memory => None,
         Resource::Time => time(consumer, limit.ceil().max(1.0) as u64),
         Resource::Cpu => cores(consumer, typical),
+        Resource::Gpu => gpu(consumer, limit.ceil().max(1.0) as u64),
     }?;
     Some(format!("{}\n{declared}", comment(consumer, purpose)))
 }
@@ -55,6 +57,20 @@ fn cores(consumer: Consumer, typical: f64) -> Option<String> {
     }
 }
 
+fn gpu(consumer: Consumer, bytes: u64) -> Option<String> {
+    match consumer {
+        Consumer::KaapanaOperator => Some(format!("gpu_mem_mb={},\n", units(Bytes(bytes), Bytes::mib(1).0))),
+        Consumer::TaskApi
+        | Consumer::ProcessingContainer
+        | Consumer::Plato
+        | Consumer::Kubernetes
+        | Consumer::Nextflow
+        | Consumer::Snakemake
+        | Consumer::Slurm
+        | Consumer::Docker => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +90,13 @@ mod tests {
         );
         assert_eq!(time(Consumer::KaapanaOperator), "# sort\nexecution_timeout=timedelta(seconds=3662),\n");
         assert_eq!(emitted(Consumer::Docker, Resource::Time, 1.0), None);
+    }
+
+    #[test]
+    fn gpu_memory_has_a_setting_in_kaapana_alone() {
+        let of = |consumer| emitted(consumer, Resource::Gpu, 300.2 * f64::from(1 << 20));
+        assert_eq!(of(Consumer::KaapanaOperator).unwrap(), "# sort\ngpu_mem_mb=301,\n");
+        assert_eq!(Consumer::ALL.into_iter().filter_map(of).count(), 1);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::lookout::Lookout;
 use crate::host::cgroup::{Cgroup, memory_cgroup};
 use crate::host::cpus::throttling_in;
 use crate::host::memory::MemoryReader;
-use crate::host::processes::LargestProcesses;
+use crate::host::processes::{FindProcesses, LargestProcesses};
 use crate::host::{HostError, HostRoots};
 use crate::model::observation::{Exactness, Limits, Peak, PeakSource, RunnerKind, Survivor, Warning};
 use crate::model::problem::one_line;
@@ -33,7 +33,7 @@ use crate::model::units::Bytes;
 use crate::runner::launch::{Launch, Output, Stdin};
 use crate::runner::patience::Patience;
 use crate::runner::probe::Report;
-use crate::runner::run_cgroup::largest_in;
+use crate::runner::run_cgroup::{Members, largest_in};
 use crate::runner::spawn::{Failure, Image, SpawnError, Stdio};
 use crate::runner::{End, FinishError, Finished, Running, Sample, StartError};
 
@@ -334,6 +334,11 @@ impl Running for StepRun {
 
     fn largest_processes(&mut self, most: usize) -> LargestProcesses {
         largest_in(&self.lookout.roots, &self.cgroup, most)
+    }
+
+    fn find_processes(&self) -> Option<Box<dyn FindProcesses>> {
+        let (roots, cgroup) = (self.lookout.roots.clone(), Some(self.cgroup.path.clone()));
+        Some(Box::new(Members { roots, cgroup, ancestor: None }))
     }
 
     fn sample(&mut self) -> Result<Reading<Sample>, HostError> {

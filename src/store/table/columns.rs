@@ -116,6 +116,8 @@ const COLUMNS: &[Column] = &[
     column("pids_peak", "/pids_peak", Kind::Part, "highest number of processes and threads"),
     column("pressure_some_seconds", "/pressure/some_us", Kind::Seconds, "time in which some tasks waited for memory"),
     column("pressure_full_seconds", "/pressure/full_us", Kind::Seconds, "time in which all tasks waited for memory"),
+    column("gpu_peak_bytes", "/gpu/0/peak/bytes", Kind::Derived, "highest memory on one GPU"),
+    column("gpu", "/gpu", Kind::Json, "memory on each GPU, a JSON array"),
     column("leftover_processes", "/leftover_processes", Kind::Part, "processes killed after the main process ended"),
     column("survivors", "/survivors", Kind::Json, "processes that survived SIGKILL, a JSON array"),
     column("series_samples", "/series/taken", Kind::Count, "number of samples of memory over time"),

@@ -9,7 +9,10 @@ pub(super) fn split(pointer: &str) -> (&str, &str) {
 
 /// The value at a pointer. `Value::pointer` would also unescape, but the names here have no escapes.
 pub(super) fn get<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
-    pointer.trim_start_matches('/').split('/').try_fold(object, |value, name| value.get(name))
+    pointer.trim_start_matches('/').split('/').try_fold(object, |value, name| match value {
+        Value::Array(list) => list.get(name.parse::<usize>().ok()?),
+        value => value.get(name),
+    })
 }
 
 /// Sets a value and creates its parents. If a parent is a string, nothing is set: an unread group has no parts.

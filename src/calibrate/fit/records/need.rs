@@ -21,6 +21,7 @@ pub(super) enum SkipReason {
     Unmeasured,
     WithoutTime,
     WithoutFloor,
+    WithoutGpu,
 }
 
 /// The record of the last run of a search contains the result; the others are intermediate steps.
@@ -75,6 +76,15 @@ pub(super) fn cpu(observation: &Observation) -> Result<Need, SkipReason> {
     let millionths =
         (used_us * 1_000_000).checked_div(u128::from(observation.wall_us)).ok_or(SkipReason::WithoutTime)?;
     measured(Bytes(u64::try_from(millionths).unwrap_or(u64::MAX)), Censoring::None, observation.wall_us)
+}
+
+/// The most memory of a run on one GPU. A run without any shows nothing about what others need.
+pub(super) fn gpu(observation: &Observation) -> Result<Need, SkipReason> {
+    succeeded(observation)?;
+    let (peak, is_lower_bound) =
+        observation.gpu_peak().filter(|(peak, _)| *peak > Bytes::ZERO).ok_or(SkipReason::WithoutGpu)?;
+    let censoring = if is_lower_bound { Censoring::LowerBound } else { Censoring::None };
+    Ok(Need { peak, censoring, wall_us: observation.wall_us })
 }
 
 /// Rules are judged by limit / used, so what is too short to be measured shows nothing.

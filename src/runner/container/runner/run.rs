@@ -29,7 +29,7 @@ use super::{
 };
 use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
-use crate::host::processes::LargestProcesses;
+use crate::host::processes::{FindProcesses, LargestProcesses};
 use crate::host::{HostError, HostRoots};
 use crate::model::observation::{
     Container, Events, Exactness, Limits, Logs, Peak, PeakSource, RunnerKind, Throttling, Warning,
@@ -42,7 +42,7 @@ use crate::runner::engine::client::{BRISK, CallError, SLOW, checked_id, is_refus
 use crate::runner::patience::Patience;
 use crate::runner::probe::{self, Report};
 use crate::runner::process::in_cgroup::{Above, Problems, unless_reset};
-use crate::runner::run_cgroup::{kill_all, largest_in};
+use crate::runner::run_cgroup::{Members, kill_all, largest_in};
 use crate::runner::{Contained, End, FinishError, Finished, Running, Sample, StartError};
 
 /// How long the engine may take to report the end of a container that was killed.
@@ -275,6 +275,11 @@ impl Running for ContainerRun {
 
     fn largest_processes(&mut self, most: usize) -> LargestProcesses {
         self.cgroup().map(|cgroup| largest_in(&self.roots, cgroup, most)).unwrap_or_default()
+    }
+
+    fn find_processes(&self) -> Option<Box<dyn FindProcesses>> {
+        let cgroup = Some(self.cgroup()?.path.clone());
+        Some(Box::new(Members { roots: self.roots.clone(), cgroup, ancestor: None }))
     }
 
     fn signal(&mut self, signal: Signal) -> io::Result<()> {
