@@ -93,3 +93,30 @@ fn a_rule_over_a_parameter_is_not_emitted_as_one_over_sizes() {
     let (status, stdout, stderr) = Records::new(runs).fit(&["--on", "all", "--emit", "nextflow"]);
     assert!(!stdout.contains("memory {") && stderr.contains("parameter"), "{status} {stdout}{stderr}");
 }
+
+#[test]
+fn a_report_says_what_to_request_of_each_resource() {
+    let records = Records::new(timed());
+    let (_, report, _) = records.highwater(&["report", "runs.jsonl", "--format", "json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let requests = report["tasks"][0]["requests"].as_array().unwrap();
+    let of = |field: &str| requests.iter().map(|need| need[field].clone()).collect::<Vec<_>>();
+    assert_eq!(of("resource"), ["memory", "time", "cpu"]);
+    assert_eq!(of("unit"), ["bytes", "seconds", "cores"]);
+    let time = records.json(&["--on", "time"]);
+    for (field, amount) in [("limit", "limit"), ("request", "typical")] {
+        assert_eq!(requests[1]["fitted"][field], time["amounts"][0][amount], "as `fit --on time` says");
+    }
+    let (_, text, _) = records.highwater(&["report", "runs.jsonl"]);
+    assert!(text.contains("cores      1.50 cores"), "{text}");
+}
+
+#[test]
+fn a_report_says_in_a_line_why_a_resource_has_no_rule() {
+    let without_cpu = timed().into_iter().map(|mut run| {
+        run["cpu"] = json!("unsupported");
+        run
+    });
+    let (_, text, _) = Records::new(without_cpu).highwater(&["report", "runs.jsonl"]);
+    assert!(text.contains("No rule for cores: not enough data: there are no runs; skipped runs: 16 without"), "{text}");
+}
