@@ -17,6 +17,7 @@ mod describe;
 mod growth;
 mod reach;
 mod reference;
+mod resource;
 mod revision;
 mod rule;
 mod runs;
@@ -30,6 +31,7 @@ use crate::model::check::report::{
     Against, Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
 };
 use crate::model::check::thresholds::{Reaction, Thresholds, Tolerance};
+use crate::model::fit::Resource;
 use crate::model::units::Bytes;
 
 use cells::{CellRuns, Inexact, TaskRuns};
@@ -40,7 +42,7 @@ pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
 pub use revision::{Revision, remove_worktrees, set_up, with_inputs_from};
 pub use runs::{Run, SortedRuns};
-pub use setup::{Setup, SetupOptions};
+pub use setup::{GrowthOptions, Setup, SetupOptions};
 
 /// The findings of a check so far, and what to run again before it reports them.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,6 +127,7 @@ impl Judge<'_> {
                 sizes: then.sizes.clone(),
                 now: None,
                 baseline: Some(then.samples.clone()),
+                resources: self.resource_cells(None, Some(then)),
                 allowed: None,
                 failed_runs: 0,
                 level: None,
@@ -132,6 +135,7 @@ impl Judge<'_> {
             });
         }
         self.together();
+        self.resources();
         self.host();
         self.baseline_missing(&cells);
         self.wasteful(&cells);
@@ -172,7 +176,8 @@ impl Judge<'_> {
 
     fn report(&mut self, level: Level, reason: Reason, cell: Option<&str>, message: String, remedy: impl Into<String>) {
         let (cell, remedy) = (cell.map(str::to_owned), remedy.into());
-        self.findings.push(Finding { level, reason, cell, message, remedy, stderr: None });
+        let resource = Resource::Memory;
+        self.findings.push(Finding { level, reason, resource, cell, message, remedy, stderr: None });
     }
 
     /// The line of the table of a cell.
@@ -213,6 +218,7 @@ impl Judge<'_> {
             sizes: runs.sizes.clone(),
             now,
             baseline: then.map(|then| then.samples.clone()),
+            resources: self.resource_cells(Some(runs), then),
             allowed,
             failed_runs: runs.failed.len(),
             level: None,

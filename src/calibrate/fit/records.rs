@@ -23,6 +23,7 @@ use need::{Need, SkipReason, cpu, floor, need, time};
 use parameter::{insert, numeric, value_of, whole};
 use runtime::RuntimeLimits;
 
+pub(in crate::calibrate) use self::need::cores;
 pub use self::parameter::PredictorError;
 
 /// The quantity to fit.

@@ -70,11 +70,16 @@ pub(super) fn time(observation: &Observation) -> Result<Need, SkipReason> {
 /// The cores that a run used on average, in millionths.
 pub(super) fn cpu(observation: &Observation) -> Result<Need, SkipReason> {
     succeeded(observation)?;
-    let cpu = observation.cpu.as_ref().value().ok_or(SkipReason::WithoutTime)?;
+    let cores = cores(observation).ok_or(SkipReason::WithoutTime)?;
+    measured(cores, Censoring::None, observation.wall_us)
+}
+
+/// CPU time by wall time, in millionths of a core.
+pub(in crate::calibrate) fn cores(observation: &Observation) -> Option<Bytes> {
+    let cpu = observation.cpu.as_ref().value()?;
     let used_us = u128::from(cpu.user_us) + u128::from(cpu.system_us);
-    let millionths =
-        (used_us * 1_000_000).checked_div(u128::from(observation.wall_us)).ok_or(SkipReason::WithoutTime)?;
-    measured(Bytes(u64::try_from(millionths).unwrap_or(u64::MAX)), Censoring::None, observation.wall_us)
+    let millionths = (used_us * 1_000_000).checked_div(u128::from(observation.wall_us))?;
+    Some(Bytes(u64::try_from(millionths).unwrap_or(u64::MAX)))
 }
 
 /// Rules are judged by limit / used, so what is too short to be measured shows nothing.
