@@ -11,6 +11,7 @@
 //! A peak that is a lower bound can show that a task needs too much, but never that it does not: that takes an exact
 //! peak or an upper bound. What neither shows is reported as not verified.
 
+mod amount;
 mod bench;
 mod cells;
 mod describe;
@@ -34,7 +35,7 @@ use crate::model::check::thresholds::{Reaction, Thresholds, Tolerance};
 use crate::model::fit::Resource;
 use crate::model::units::Bytes;
 
-use cells::{CellRuns, Inexact, TaskRuns};
+use cells::{CellRuns, Inexact, TaskRuns, differences};
 use growth::{Change, Pair, Rounds, Scatter};
 use reference::Reference;
 
@@ -590,15 +591,6 @@ fn from_to(then: &Samples, now: &Samples, reference: Reference<'_>) -> String {
     let share =
         now.ratio(then).map_or_else(String::new, |ratio| format!(", {sign}{:.1} %", 100.0 * (ratio - 1.0).abs()));
     format!(" from {then} to {now} ({sign}{difference}{share})")
-}
-
-fn differences(then: &BTreeMap<String, Bytes>, now: &BTreeMap<String, Bytes>) -> String {
-    let amount =
-        |bytes: Option<&Bytes>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} bytes", bytes.0));
-    let names: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
-    let other = names.into_iter().filter(|name| then.get(*name) != now.get(*name));
-    let told = other.map(|name| format!("{name} was {}, is {}", amount(then.get(name)), amount(now.get(name))));
-    told.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use nix::libc;
 
 use super::monitor::{Cancel, Observer, Stop, WatchOptions, Watched, breakdown, watch};
 use crate::model::observation::{
-    Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, RunnerKind, SCHEMA_VERSION, Subject,
-    Survivor, Swap, SweepRun, Warning, micros,
+    Breakdown, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, RunnerKind, SCHEMA_VERSION, Storage,
+    Subject, Survivor, Swap, SweepRun, Warning, micros,
 };
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
@@ -133,6 +133,10 @@ pub(super) fn observation(
         events: finished.events,
         cpu: finished.cpu,
         io: finished.io,
+        storage: finished
+            .writable_layer
+            .value()
+            .map(|bytes| Storage { writable_layer_bytes: Reading::Value(bytes), ..Storage::UNREAD }),
         pids_peak: finished.pids_peak,
         pressure: finished.pressure,
         leftover_processes: finished.leftover_processes,

@@ -42,7 +42,7 @@ impl ReportOptions {
     fn fit_of(&self, resource: Resource) -> FitOptions {
         match resource {
             Resource::Time => self.fit_time.unwrap_or(FitOptions::new(Objective::Safe)),
-            Resource::Memory | Resource::Cpu => self.fit,
+            Resource::Memory | Resource::Cpu | Resource::Storage => self.fit,
         }
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn finished() -> Finished {
         held_back_from_above: false,
         events: Reading::Value(events(0, 0)),
         cpu: Reading::Unsupported,
+        writable_layer: Reading::Unsupported,
         io: Reading::Unsupported,
         pids_peak: Reading::Unsupported,
         pressure: Reading::Unsupported,

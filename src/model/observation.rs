@@ -3,6 +3,7 @@
 mod cache;
 mod outcome;
 mod peak;
+mod storage;
 mod warning;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use super::units::Bytes;
 pub use cache::{Cache, Dropped};
 pub use outcome::Outcome;
 pub use peak::{Breakdown, Exactness, Peak, PeakSource, UpperBound};
+pub use storage::Storage;
 pub use warning::{FloorNotFound, UnknownWarning, Warning, WarningKind};
 
 /// The version of the record; a reader rejects a higher one and accepts every lower one.
@@ -76,6 +78,9 @@ pub struct Observation {
     pub cpu: Reading<Cpu>,
     /// Bytes read from and written to block devices.
     pub io: Reading<Io>,
+    /// What it left on disk; absent if nothing of that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
     /// Peak number of processes and threads (`pids.peak`, Linux 6.1+).
     pub pids_peak: Reading<u64>,
     /// Time spent waiting for memory (pressure stall information).

@@ -95,6 +95,10 @@ fn evidence(task: &TaskReport, resource: Resource, fitted: &FittedNeed) -> Vec<(
     let (failure, measured) = match resource {
         Resource::Cpu => ("use more", "CPU time divided by wall time, over whole runs"),
         Resource::Memory => ("fail on the first attempt", "peak memory"),
+        Resource::Storage => (
+            "write more",
+            "files in outputs and in the writable layer at the end of runs; files removed before are not counted",
+        ),
         Resource::Time => ("take longer", "wall time, which depends on the machine and on what else runs there"),
     };
     let mut evidence = vec![

@@ -119,6 +119,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         events: Reading::Unsupported,
         cpu: Reading::Unsupported,
         io: Reading::Unsupported,
+        storage: None,
         pids_peak: Reading::Unsupported,
         pressure: Reading::Unsupported,
         leftover_processes: Reading::Unsupported,

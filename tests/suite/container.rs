@@ -32,6 +32,7 @@ mod owner;
 mod remote;
 mod resources;
 mod signals;
+mod storage;
 pub(crate) mod sweep;
 mod task;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::amount::amount;
 use super::growth::Scatter;
-use super::resource::amount;
 use crate::model::check::baseline::{BaselineHost, BaselineTask, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, WorkloadSpec};
 use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
@@ -358,4 +358,14 @@ fn fits(words: &[String], command: &[String]) -> bool {
         (_, _) => word == found,
     };
     words.len() == command.len() && words.iter().zip(command).all(fits)
+}
+
+/// What has changed between two inputs, by predictor.
+pub(super) fn differences(then: &BTreeMap<String, Bytes>, now: &BTreeMap<String, Bytes>) -> String {
+    let amount =
+        |bytes: Option<&Bytes>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} bytes", bytes.0));
+    let names: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    let other = names.into_iter().filter(|name| then.get(*name) != now.get(*name));
+    let told = other.map(|name| format!("{name} was {}, is {}", amount(then.get(name)), amount(now.get(name))));
+    told.collect::<Vec<_>>().join("; ")
 }

@@ -9,24 +9,11 @@ use super::cells::{CellRuns, TaskRuns};
 use super::growth::{self, Change, Pair, Rounds, Scatter};
 use super::reference::Reference;
 use super::{Judge, runs_words};
-use crate::calibrate::fit::cores;
 use crate::model::check::baseline::BaselineCell;
 use crate::model::check::growth::GrowthThresholds;
 use crate::model::check::report::{Finding, Level, Reason, ResourceCell, ResourceSamples, Sample, Samples};
 use crate::model::check::thresholds::{Reaction, Tolerance};
 use crate::model::fit::Resource;
-use crate::model::observation::Observation;
-use crate::model::units::Bytes;
-
-/// What a run used of a resource other than memory, as fits count it; `None` if it is not known.
-pub(super) fn amount(resource: Resource, observation: &Observation) -> Option<Bytes> {
-    let amount = match resource {
-        Resource::Memory => None,
-        Resource::Time => Some(Bytes(observation.wall_us)),
-        Resource::Cpu => cores(observation),
-    };
-    amount.filter(|amount| *amount > Bytes::ZERO)
-}
 
 impl CellRuns {
     fn samples_of(&self, resource: Resource) -> Option<Samples> {
@@ -235,7 +222,7 @@ impl Judge<'_> {
     fn slower_remedy(&self, resource: Resource) -> String {
         let what = match resource {
             Resource::Time => "check what makes the change slower, and that nothing else ran on the machine",
-            Resource::Memory | Resource::Cpu => "check what the change computes in addition",
+            Resource::Memory | Resource::Cpu | Resource::Storage => "check what the change computes in addition",
         };
         self.reference.or_update(what, "if it is intended, ")
     }
@@ -245,6 +232,6 @@ impl Judge<'_> {
 fn has(resource: Resource, participle: &str) -> String {
     match resource {
         Resource::Cpu => format!("have {participle}"),
-        Resource::Memory | Resource::Time => format!("has {participle}"),
+        Resource::Memory | Resource::Time | Resource::Storage => format!("has {participle}"),
     }
 }

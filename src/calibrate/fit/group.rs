@@ -176,6 +176,14 @@ pub struct SkippedRuns {
     pub without_time: usize,
     /// They are not the result of a search for the minimum limit, which is to be fitted.
     pub without_floor: usize,
+    /// What they wrote is not recorded, or nothing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub without_storage: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl SkippedRuns {
@@ -200,6 +208,7 @@ impl SkippedRuns {
             (self.unsized_inputs, "without input sizes"),
             (self.without_time, "without a time, or killed"),
             (self.without_floor, "without a floor"),
+            (self.without_storage, "without a size of what they wrote"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)

@@ -19,7 +19,7 @@ use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
 use crate::calibrate::page_cache::{PageCache, cold_start, excesses};
 use inputs::{Input, Inputs};
-use need::{Need, SkipReason, cpu, floor, need, time};
+use need::{Need, SkipReason, cpu, floor, need, storage, time};
 use parameter::{insert, numeric, value_of, whole};
 use runtime::RuntimeLimits;
 
@@ -38,6 +38,8 @@ pub enum Metric {
     Time,
     /// The cores used on average.
     Cpu,
+    /// The files left in outputs and in the writable layer of a container.
+    Storage,
 }
 
 impl Metric {
@@ -47,6 +49,7 @@ impl Metric {
             Self::Peak | Self::Floor => Resource::Memory,
             Self::Time => Resource::Time,
             Self::Cpu => Resource::Cpu,
+            Self::Storage => Resource::Storage,
         }
     }
 }
@@ -297,6 +300,7 @@ impl TaskRuns {
             Metric::Floor => floor(observation),
             Metric::Time => time(observation),
             Metric::Cpu => cpu(observation),
+            Metric::Storage => storage(observation),
         };
         let count = match need {
             Ok(need) if n.is_some() || !channels(observation).is_empty() => {
@@ -321,6 +325,7 @@ impl TaskRuns {
             Err(SkipReason::Interrupted) => &mut self.skipped.interrupted,
             Err(SkipReason::Unmeasured) => &mut self.skipped.unmeasured,
             Err(SkipReason::WithoutTime) => &mut self.skipped.without_time,
+            Err(SkipReason::WithoutStorage) => &mut self.skipped.without_storage,
             Err(SkipReason::WithoutFloor) => &mut self.skipped.without_floor,
         };
         *count += 1;
@@ -434,6 +439,7 @@ impl TaskRuns {
             unsized_inputs,
             without_time,
             without_floor,
+            without_storage,
         } = other.skipped;
         self.skipped.failed += failed;
         self.skipped.without_work += without_work;
@@ -443,6 +449,7 @@ impl TaskRuns {
         self.skipped.unsized_inputs += unsized_inputs;
         self.skipped.without_time += without_time;
         self.skipped.without_floor += without_floor;
+        self.skipped.without_storage += without_storage;
         self.unsized_runs.extend(other.unsized_runs);
         self.images.extend(other.images);
         self.runtime.join(other.runtime);

@@ -9,7 +9,7 @@ use crate::report::model::{FittedNeed, HeldOut, ResourceNeed};
 use crate::store::ReadError;
 
 /// The quantities to fit beside the peak.
-const METRICS: [Metric; 2] = [Metric::Time, Metric::Cpu];
+const METRICS: [Metric; 3] = [Metric::Time, Metric::Cpu, Metric::Storage];
 
 /// What each task needs, by its name.
 pub(super) type Needs = BTreeMap<Option<String>, Vec<ResourceNeed>>;
@@ -26,6 +26,10 @@ pub(super) fn needs(parts: &[Part<'_>], options: &ReportOptions) -> Result<Needs
             })?;
         }
         for group in groups.finish() {
+            // Most runs write nothing that is measured, which is not worth a line.
+            if metric == Metric::Storage && group.table.runs.is_empty() {
+                continue;
+            }
             needs.entry(group.name()).or_default().push(need(&group, metric.resource(), options));
         }
     }

@@ -11,15 +11,17 @@ use crate::calibrate::measure::{MeasureError, RunContext};
 use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
 use crate::directory::Directory;
 use crate::host::machine::Machine;
-use crate::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun, Warning};
+use crate::model::observation::{InputSizes, Logs, Observation, Outcome, Storage, SweepRun, Warning};
 use crate::model::plan::{InputSource, Parameters, PlanCell};
 use crate::model::prediction::Prediction;
+use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::StartError;
 use crate::runner::originals::{Guard, Originals};
 use crate::runner::process::{Output, Stdin};
 use crate::runner::staging::{Cost, Scratch, Staged, Staging, StagingError};
 use crate::runner::view::View;
+use crate::tree;
 
 use super::CacheState;
 use super::options::SweepOptions;
@@ -367,6 +369,9 @@ impl<'a> SweepExecutor<'a> {
         };
         observation.logs = under.logs.clone();
         observation.cache = cache;
+        if let Some(bytes) = size_of_outputs(&self.subject.outputs(output)) {
+            observation.storage.get_or_insert(Storage::UNREAD).outputs_bytes = Reading::Value(bytes);
+        }
         self.hook("--conclude", self.options.conclude.as_ref(), &places, case)
             .unwrap_or_else(|failure| self.hold(failure));
         self.check_inputs(job.cell, original, &mut observation);
@@ -534,6 +539,19 @@ impl SweepExecutor<'_> {
     }
 }
 
+/// The size of all files in these directories; `None` if there are none, or one of them cannot be read.
+fn size_of_outputs(directories: &[PathBuf]) -> Option<Bytes> {
+    let sizes = directories.iter().map(|directory| match tree::list(directory, &tree::Options::default()) {
+        Ok(listing) => Some(listing.bytes()),
+        Err(error) => {
+            tracing::debug!("failed to read the size of an output: {error}");
+            None
+        }
+    });
+    let sizes: Vec<Bytes> = sizes.collect::<Option<_>>()?;
+    (!sizes.is_empty()).then(|| sizes.into_iter().sum())
+}
+
 /// Moves the outputs of a run to where they are kept, or copies them to another file system.
 fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
     if std::fs::read_dir(from).is_ok_and(|mut entries| entries.next().is_none()) {
@@ -573,6 +591,6 @@ fn unstaged(error: StagingError) -> Failure {
 }
 
 /// Names and sizes of inputs by their channels.
-pub(super) fn listings(case: &InputCase) -> BTreeMap<&str, &crate::tree::Listing> {
+pub(super) fn listings(case: &InputCase) -> BTreeMap<&str, &tree::Listing> {
     case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
 }

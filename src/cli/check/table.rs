@@ -32,7 +32,7 @@ fn one(text: &mut String, task: &TaskReport, reference: &str) {
     for (resource, rows) in other_resources(task) {
         let name = match resource {
             Resource::Time => ">Time",
-            Resource::Memory | Resource::Cpu => ">Cores",
+            Resource::Memory | Resource::Cpu | Resource::Storage => ">Cores",
         };
         let header = ["Cell", name, ">Spread", ">Runs", &baseline, ">Change"];
         text.push_str(&table(&header, rows.into_iter().map(Vec::from).collect()));

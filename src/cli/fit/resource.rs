@@ -19,6 +19,10 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     let is_one = metrics.len() == 1;
     let mut fitted = Vec::new();
     for metric in metrics {
+        // Most records have no storage, which is not worth a warning.
+        if metric == Metric::Storage && !is_one && !args.runs.has(metric, &args.predictor) {
+            continue;
+        }
         match fit_one(args, metric) {
             Ok(one) => fitted.push((metric.resource(), one)),
             // The others are worth having without it.
@@ -110,8 +114,8 @@ fn declaration(results: &[(&Group, ResourceFit)], consumer: Consumer) -> Result<
 
 fn no_setting(consumer: Consumer, resource: Resource) -> Failure {
     let error = format!("{} has no setting for {resource}", consumer.name());
-    let help = "those that have one: for time slurm, nextflow, snakemake, kubernetes and kaapana-operator; for cpu slurm, \
-                nextflow, snakemake, kubernetes and plato";
+    let help = "those that have one: for time and storage slurm, nextflow, snakemake and kubernetes, for time also \
+                kaapana-operator; for cpu slurm, nextflow, snakemake, kubernetes and plato";
     Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
@@ -130,7 +134,7 @@ fn render_task(group: &Group, fitted: &ResourceFit) -> String {
     rows.extend(group.name().map(|name| ("task", name)));
     let limit = match resource {
         Resource::Cpu => "most",
-        Resource::Memory | Resource::Time => "limit",
+        Resource::Memory | Resource::Time | Resource::Storage => "limit",
     };
     let (unit, n) = unit_of_n(group, inputs.largest, &fit.predictor);
     let where_n = if fit.rule.exponent > 0 { format!("   where n is {n}") } else { String::new() };
@@ -157,6 +161,7 @@ fn render_task(group: &Group, fitted: &ResourceFit) -> String {
             held_out.failures_per_1000,
             match resource {
                 Resource::Cpu => "use more",
+                Resource::Storage => "write more",
                 Resource::Memory | Resource::Time => "fail at first",
             }
         ),
@@ -215,6 +220,9 @@ const fn title(resource: Resource) -> &'static str {
         Resource::Memory => "memory",
         Resource::Time => "time: wall time; a run that times out has wasted all of it",
         Resource::Cpu => "cpu: CPU time divided by wall time, over whole runs",
+        Resource::Storage => {
+            "storage: files in outputs and the writable layer at the end of runs; those removed before are not counted"
+        }
     }
 }
 

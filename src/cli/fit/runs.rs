@@ -93,7 +93,9 @@ pub(super) enum OnArg {
     Time,
     /// Cores: CPU time divided by wall time, over whole runs.
     Cpu,
-    /// Peak memory, time and cores, one after the other (with `fit`).
+    /// Files in the outputs and in the writable layer of the container, at the end of the run.
+    Storage,
+    /// Peak memory, time, cores and, if recorded, storage, one after the other (with `fit`).
     All,
 }
 
@@ -104,6 +106,7 @@ impl OnArg {
             Self::Floor => Metric::Floor,
             Self::Time => Metric::Time,
             Self::Cpu => Metric::Cpu,
+            Self::Storage => Metric::Storage,
         }
     }
 }
@@ -112,7 +115,7 @@ impl RunsArgs {
     /// The resources to fit, memory first.
     pub(super) fn metrics(&self) -> Vec<Metric> {
         match self.on {
-            OnArg::All => vec![Metric::Peak, Metric::Time, Metric::Cpu],
+            OnArg::All => vec![Metric::Peak, Metric::Time, Metric::Cpu, Metric::Storage],
             one => vec![one.metric()],
         }
     }
@@ -131,7 +134,7 @@ impl RunsArgs {
             OnArg::All => Err(Failure::new(
                 Exit::Usage,
                 "--on all is for `highwater fit`",
-                Some("choose --on peak, floor, time or cpu".to_owned()),
+                Some("choose --on peak, floor, time, cpu or storage".to_owned()),
             )),
             one => Ok(one.metric().resource()),
         }
@@ -140,6 +143,11 @@ impl RunsArgs {
     /// Reads the runs, grouped by task, and reports skipped ones.
     pub(crate) fn read(&self, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
         self.read_metric(self.on.metric(), predictor)
+    }
+
+    /// Whether any run has this quantity.
+    pub(super) fn has(&self, metric: Metric, predictor: &PredictorArgs) -> bool {
+        self.groups(metric, predictor).is_ok_and(|groups| groups.iter().any(|group| !group.table.runs.is_empty()))
     }
 
     /// Reads the runs for one of the quantities.
@@ -197,10 +205,17 @@ impl RunsArgs {
             return match metric {
                 Metric::Peak | Metric::Floor => Ok(of_table),
                 Metric::Time => Ok(of_table.into_iter().map(Group::over_time).collect()),
-                Metric::Cpu => Err(Failure::new(
+                Metric::Cpu | Metric::Storage => Err(Failure::new(
                     Exit::Usage,
-                    format!("{}: a table of runs has no CPU time", name(&self.file)),
-                    Some("fit --on cpu needs records of `highwater run --record` or `highwater sweep`".to_owned()),
+                    format!(
+                        "{}: a table of runs has no {}",
+                        name(&self.file),
+                        match metric {
+                            Metric::Storage => "storage",
+                            Metric::Peak | Metric::Floor | Metric::Time | Metric::Cpu => "CPU time",
+                        }
+                    ),
+                    Some("this needs records of `highwater run --record` or `highwater sweep`".to_owned()),
                 )),
             };
         }

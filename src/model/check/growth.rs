@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::thresholds::Tolerance;
 use crate::model::fit::Resource;
 use crate::model::units::Bytes;
 
@@ -22,12 +21,6 @@ impl Default for GrowthThresholds {
     fn default() -> Self {
         // A tenth of a second, or of a core.
         Self { relative: 0.1, absolute: Bytes(100_000) }
-    }
-}
-
-impl GrowthThresholds {
-    pub(crate) fn tolerance(self) -> Tolerance {
-        Tolerance { relative: self.relative, absolute: self.absolute, least: Bytes::ZERO, scaled_below: Bytes::ZERO }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::growth::ResourceThresholds;
+use super::growth::{GrowthThresholds, ResourceThresholds};
 use crate::model::scalar::RELATIVE;
 use crate::model::units::Bytes;
 
@@ -160,6 +160,13 @@ impl Thresholds {
             least: error_bound.max(LEAST),
             scaled_below: Self::SCALED_BELOW,
         }
+    }
+}
+
+impl GrowthThresholds {
+    /// The tolerance for amounts that no counter counts too high.
+    pub(crate) fn tolerance(self) -> Tolerance {
+        Tolerance { relative: self.relative, absolute: self.absolute, least: Bytes::ZERO, scaled_below: Bytes::ZERO }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{FittedRule, Form};
 
 /// A resource whose need can be fitted.
 ///
-/// Fits calculate with whole numbers, of type [`Bytes`] whatever they count: bytes of memory, microseconds of wall time,
+/// Fits calculate with whole numbers, of type `Bytes` whatever they count: bytes of memory, microseconds of wall time,
 /// or millionths of a core. Only what leaves a fit has the unit of the resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -23,6 +23,8 @@ pub enum Resource {
     Time,
     /// CPU time divided by wall time, in cores.
     Cpu,
+    /// Files in outputs and in the writable layer of a container, in bytes.
+    Storage,
 }
 
 impl Resource {
@@ -32,13 +34,14 @@ impl Resource {
             Self::Memory => "memory",
             Self::Time => "time",
             Self::Cpu => "cores",
+            Self::Storage => "storage",
         }
     }
 
     /// The unit of its amounts.
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Memory => "bytes",
+            Self::Memory | Self::Storage => "bytes",
             Self::Time => "seconds",
             Self::Cpu => "cores",
         }
@@ -47,7 +50,7 @@ impl Resource {
     /// What a fit counts, in the unit of the resource.
     pub fn in_units(self, counted: f64) -> f64 {
         match self {
-            Self::Memory => counted,
+            Self::Memory | Self::Storage => counted,
             Self::Time | Self::Cpu => counted / 1e6,
         }
     }
@@ -55,7 +58,7 @@ impl Resource {
     /// An amount for people: `1.5 GiB`, `3 min 5 s`, `2.25 cores`.
     pub fn describe(self, counted: Bytes) -> String {
         match self {
-            Self::Memory => counted.to_string(),
+            Self::Memory | Self::Storage => counted.to_string(),
             Self::Time => duration(counted.0),
             Self::Cpu => format!("{:.2} cores", self.in_units(counted.0 as f64)),
         }
@@ -73,9 +76,13 @@ impl Resource {
             return base;
         }
         let coefficient = self.in_units(rule.coefficient * unit_of_n.powi(rule.exponent.cast_signed()));
-        let suffix = if self == Self::Time { "s" } else { self.unit() };
         let power = if rule.exponent == 1 { String::new() } else { format!("^{}", rule.exponent) };
-        let growth = format!("{} {suffix}·n{power}", significant(coefficient));
+        let coefficient = match self {
+            Self::Memory | Self::Storage => Bytes(coefficient.ceil() as u64).to_string(),
+            Self::Time => format!("{} s", significant(coefficient)),
+            Self::Cpu => format!("{} cores", significant(coefficient)),
+        };
+        let growth = format!("{coefficient}·n{power}");
         match rule.form {
             Form::Max if rule.base_bytes == Bytes::ZERO => growth,
             Form::Max => format!("max({base}, {growth})"),
@@ -106,6 +113,7 @@ impl fmt::Display for Resource {
             Self::Memory => "memory",
             Self::Time => "time",
             Self::Cpu => "cpu",
+            Self::Storage => "storage",
         })
     }
 }

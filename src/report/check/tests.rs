@@ -20,7 +20,7 @@ fn report() -> Report {
     let finding = |level, reason, cell: Option<&str>| Finding {
         level,
         reason,
-        resource: crate::model::fit::Resource::Memory,
+        resource: Resource::Memory,
         cell: cell.map(str::to_owned),
         message: "it is 5 % more, and \"<odd>\"".to_owned(),
         remedy: "look at it".to_owned(),

@@ -52,7 +52,7 @@ pub const fn columns() -> &'static [Column] {
     &COLUMNS
 }
 
-const COLUMNS: [Column; 96] = [
+const COLUMNS: [Column; 98] = [
     column("task", "/subject/name", Kind::Text, "name of the task, if any"),
     column("case", "/sweep/case", Kind::Text, "input case of the sweep"),
     column("run", "/sweep/run", Kind::Count, "number of the run in its cell, from 1"),
@@ -109,6 +109,13 @@ const COLUMNS: [Column; 96] = [
     column("cpu_source", "/cpu/source", Kind::Text, "source of the CPU times: cgroup or rusage"),
     column("io_read_bytes", "/io/read", Kind::Count, "bytes read from block devices"),
     column("io_written_bytes", "/io/written", Kind::Count, "bytes written to block devices"),
+    column("storage_outputs_bytes", "/storage/outputs_bytes", Kind::Part, "files in its outputs at its end"),
+    column(
+        "storage_writable_layer_bytes",
+        "/storage/writable_layer_bytes",
+        Kind::Part,
+        "writable layer of its container then",
+    ),
     column("pids_peak", "/pids_peak", Kind::Part, "highest number of processes and threads"),
     column("pressure_some_seconds", "/pressure/some_us", Kind::Seconds, "time in which some tasks waited for memory"),
     column("pressure_full_seconds", "/pressure/full_us", Kind::Seconds, "time in which all tasks waited for memory"),

@@ -1,7 +1,7 @@
 //! What a run shows about the need of its task.
 
 use crate::model::fit::Censoring;
-use crate::model::observation::{Exactness, Observation, Outcome, Warning};
+use crate::model::observation::{Exactness, Observation, Outcome, Storage, Warning};
 use crate::model::units::Bytes;
 
 /// What a run shows about the need.
@@ -21,6 +21,7 @@ pub(super) enum SkipReason {
     Unmeasured,
     WithoutTime,
     WithoutFloor,
+    WithoutStorage,
 }
 
 /// The record of the last run of a search contains the result; the others are intermediate steps.
@@ -80,6 +81,14 @@ pub(in crate::calibrate) fn cores(observation: &Observation) -> Option<Bytes> {
     let used_us = u128::from(cpu.user_us) + u128::from(cpu.system_us);
     let millionths = (used_us * 1_000_000).checked_div(u128::from(observation.wall_us))?;
     Some(Bytes(u64::try_from(millionths).unwrap_or(u64::MAX)))
+}
+
+/// The files that a run left in its outputs and in the writable layer of its container.
+pub(super) fn storage(observation: &Observation) -> Result<Need, SkipReason> {
+    succeeded(observation)?;
+    let bytes = observation.storage.and_then(Storage::total).filter(|bytes| *bytes > Bytes::ZERO);
+    let peak = bytes.ok_or(SkipReason::WithoutStorage)?;
+    Ok(Need { peak, censoring: Censoring::None, wall_us: observation.wall_us })
 }
 
 /// Rules are judged by limit / used, so what is too short to be measured shows nothing.

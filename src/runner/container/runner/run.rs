@@ -1,6 +1,7 @@
 //! A running container, from its creation to its removal.
 
 mod follow;
+mod layer;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,6 +64,8 @@ pub(super) struct ContainerRun {
     /// Whether the engine was asked to create the container, and to start it.
     was_created: bool,
     was_started: bool,
+    /// Whether the probe was copied into it.
+    has_probe: bool,
     /// The cgroups above the container's, if known.
     above: Option<Above>,
     enclosing: Option<EnclosingCgroup>,
@@ -104,6 +107,7 @@ impl ContainerRun {
             started: Instant::now(),
             was_created: false,
             was_started: false,
+            has_probe: false,
             above: None,
             enclosing,
             container_cgroup: None,
@@ -146,6 +150,7 @@ impl ContainerRun {
             let action = "copy the probe into the container";
             let uploading = docker.upload_to_container(&id, Some(options), bollard::body_full(archive.into()));
             step(&engine, patience, (action, BRISK), uploading, |error| engine_error(action, error))?;
+            self.has_probe = true;
             still_wanted(patience)?;
         }
 
@@ -296,7 +301,8 @@ impl Running for ContainerRun {
         let mut notes = std::mem::take(&mut self.resource_notes);
         let ended = self.end(patience);
         let report = self.report(&ended, patience, &mut notes);
-        let finished = self.read(&ended, report, &mut notes)?;
+        let writable_layer = self.writable_layer(&ended, patience);
+        let finished = Finished { writable_layer, ..self.read(&ended, report, &mut notes)? };
         let oom_killed = self.was_oom_killed(&ended, &finished);
         self.tidy_up(&ended, patience, &mut notes)?;
         let unanswered = patience.unanswered().to_vec();
