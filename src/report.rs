@@ -15,6 +15,7 @@ pub mod emit;
 mod html;
 mod markdown;
 pub mod model;
+mod needs;
 pub mod plot;
 mod rows;
 mod table;

@@ -158,6 +158,8 @@ pub struct Finished {
     pub throttling: Reading<Throttling>,
     /// Bytes read from and written to block devices.
     pub io: Reading<Io>,
+    /// The size of the writable layer of a container at its end.
+    pub writable_layer: Reading<Bytes>,
     /// The largest number of processes and threads at one time.
     pub pids_peak: Reading<u64>,
     /// Time spent waiting for memory.
@@ -186,6 +188,7 @@ impl Finished {
             cpu: Reading::Unsupported,
             throttling: Reading::Unsupported,
             io: Reading::Unsupported,
+            writable_layer: Reading::Unsupported,
             pids_peak: Reading::Unsupported,
             pressure: Reading::Unsupported,
             leftover_processes: Reading::Unsupported,

@@ -11,12 +11,14 @@
 //! A peak that is a lower bound can show that a task needs too much, but never that it does not: that takes an exact
 //! peak or an upper bound. What neither shows is reported as not verified.
 
+mod amount;
 mod bench;
 mod cells;
 mod describe;
 mod growth;
 mod reach;
 mod reference;
+mod resource;
 mod revision;
 mod rule;
 mod runs;
@@ -30,9 +32,10 @@ use crate::model::check::report::{
     Against, Allowed, AllowedBy, CellReport, Finding, Level, Reason, Report, Samples, TaskReport,
 };
 use crate::model::check::thresholds::{Reaction, Thresholds, Tolerance};
+use crate::model::fit::Resource;
 use crate::model::units::Bytes;
 
-use cells::{CellRuns, Inexact, TaskRuns};
+use cells::{CellRuns, Inexact, TaskRuns, differences};
 use growth::{Change, Pair, Rounds, Scatter};
 use reference::Reference;
 
@@ -40,7 +43,7 @@ pub use bench::{Bench, CheckOptions, Session};
 pub use cells::{called, cell_name};
 pub use revision::{Revision, remove_worktrees, set_up, with_inputs_from};
 pub use runs::{Run, SortedRuns};
-pub use setup::{Setup, SetupOptions};
+pub use setup::{GrowthOptions, Setup, SetupOptions};
 
 /// The findings of a check so far, and what to run again before it reports them.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,6 +128,7 @@ impl Judge<'_> {
                 sizes: then.sizes.clone(),
                 now: None,
                 baseline: Some(then.samples.clone()),
+                resources: self.resource_cells(None, Some(then)),
                 allowed: None,
                 failed_runs: 0,
                 level: None,
@@ -132,6 +136,7 @@ impl Judge<'_> {
             });
         }
         self.together();
+        self.resources();
         self.host();
         self.baseline_missing(&cells);
         self.wasteful(&cells);
@@ -172,7 +177,8 @@ impl Judge<'_> {
 
     fn report(&mut self, level: Level, reason: Reason, cell: Option<&str>, message: String, remedy: impl Into<String>) {
         let (cell, remedy) = (cell.map(str::to_owned), remedy.into());
-        self.findings.push(Finding { level, reason, cell, message, remedy, stderr: None });
+        let resource = Resource::Memory;
+        self.findings.push(Finding { level, reason, resource, cell, message, remedy, stderr: None });
     }
 
     /// The line of the table of a cell.
@@ -213,6 +219,7 @@ impl Judge<'_> {
             sizes: runs.sizes.clone(),
             now,
             baseline: then.map(|then| then.samples.clone()),
+            resources: self.resource_cells(Some(runs), then),
             allowed,
             failed_runs: runs.failed.len(),
             level: None,
@@ -584,15 +591,6 @@ fn from_to(then: &Samples, now: &Samples, reference: Reference<'_>) -> String {
     let share =
         now.ratio(then).map_or_else(String::new, |ratio| format!(", {sign}{:.1} %", 100.0 * (ratio - 1.0).abs()));
     format!(" from {then} to {now} ({sign}{difference}{share})")
-}
-
-fn differences(then: &BTreeMap<String, Bytes>, now: &BTreeMap<String, Bytes>) -> String {
-    let amount =
-        |bytes: Option<&Bytes>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} bytes", bytes.0));
-    let names: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
-    let other = names.into_iter().filter(|name| then.get(*name) != now.get(*name));
-    let told = other.map(|name| format!("{name} was {}, is {}", amount(then.get(name)), amount(now.get(name))));
-    told.collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

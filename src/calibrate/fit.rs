@@ -58,6 +58,7 @@ pub use self::oracle::oracle;
 pub use self::platform::{KUBERNETES_MARGIN, Target, whole_factor};
 pub use self::reach::Reach;
 pub(super) use self::reach::{FARTHEST, enough_up_to};
+pub(super) use self::records::cores;
 pub use self::records::{Groups, Metric, PredictorError, groups as group_records};
 pub use self::resource::{ResourceAmount, ResourceFit, ResourceHeldOut, ResourceInputs, ResourceRule, fit_resource};
 pub use self::result::{Evidence, Fit, HeldOut, Inputs, MoreSizes, Need, OtherChannel, Outlier, Warning};

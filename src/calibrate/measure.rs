@@ -11,7 +11,7 @@ use super::monitor::{Cancel, Observer, Stop, WatchOptions, Watched, breakdown, w
 use crate::host::gpu::GpuWatch;
 use crate::model::observation::{
     Breakdown, Conditions, Events, Exactness, Host, InputSizes, Observation, Outcome, Peak, RunnerKind, SCHEMA_VERSION,
-    Subject, Survivor, Swap, SweepRun, Warning, micros,
+    Storage, Subject, Survivor, Swap, SweepRun, Warning, micros,
 };
 use crate::model::prediction::{ChannelSize, Prediction};
 use crate::model::reading::Reading;
@@ -152,6 +152,10 @@ pub(super) fn observation(
             (known, throttling) => Some(Conditions { throttling, ..known.unwrap_or(Conditions::UNKNOWN) }),
         },
         io: finished.io,
+        storage: finished
+            .writable_layer
+            .value()
+            .map(|bytes| Storage { writable_layer_bytes: Reading::Value(bytes), ..Storage::UNREAD }),
         pids_peak: finished.pids_peak,
         pressure: finished.pressure,
         leftover_processes: finished.leftover_processes,

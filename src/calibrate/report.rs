@@ -1,15 +1,18 @@
 //! Reports on records: groups the runs by task, fits a rule to each task, and assembles the report.
 //!
-//! Records are passed over twice: once to fit the rules, and once to judge each run by them. So a million runs need not
-//! fit in memory.
+//! Records are passed over several times: once to fit the rules for each resource, and once to judge each run by the one for
+//! memory. So a million runs need not fit in memory.
 
 mod judge;
+mod needs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use self::judge::{Counted, Judgement, judge};
-use super::fit::{FitOptions, Group, Groups, Metric};
+use self::needs::needs;
+use super::fit::{FitOptions, Group, Groups, Metric, Objective};
+use crate::model::fit::Resource;
 use crate::model::observation::{Observation, Series};
 use crate::model::spelling::quote;
 use crate::report::model::Report;
@@ -20,8 +23,10 @@ use crate::store::{OBSERVATIONS, ReadError, Records, Source, Unusable};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ReportOptions {
-    /// How rules are fitted.
+    /// How rules for memory and cores are fitted.
     pub fit: FitOptions,
+    /// How rules for wall time are fitted; by default, with the objective [`Objective::Safe`].
+    pub fit_time: Option<FitOptions>,
     /// Whether runs with other parameters count as the same task.
     pub pool_parameters: bool,
     /// The label of the run to show over time; by default, the one with the highest peak.
@@ -30,6 +35,16 @@ pub struct ReportOptions {
     pub rule: Option<JudgedRule>,
     /// The rules to judge of single tasks, by the names of the tasks without parameters. No rule of other tasks is judged.
     pub rules: Option<BTreeMap<String, JudgedRule>>,
+}
+
+impl ReportOptions {
+    /// How rules for a resource are fitted.
+    fn fit_of(&self, resource: Resource) -> FitOptions {
+        match resource {
+            Resource::Time => self.fit_time.unwrap_or(FitOptions::new(Objective::Safe)),
+            Resource::Memory | Resource::Cpu | Resource::Gpu | Resource::Storage => self.fit,
+        }
+    }
 }
 
 /// A report could not be made.
@@ -210,12 +225,16 @@ impl Built {
         shown: ShownRuns,
         skipped: &mut dyn FnMut(&Path, &[Unusable]),
     ) -> Result<Self, ReportError> {
+        let mut needs = needs(parts, options)?;
         let now = Grouped::read(parts, options, skipped)?;
         if now.group_of_record.is_empty() {
             return Err(ReportError::NoRuns);
         }
         let mut judgements: Vec<Judgement> =
             now.groups.iter().map(|group| judge(group, &options.fit, &Counted::new())).collect();
+        for (group, judgement) in now.groups.iter().zip(&mut judgements) {
+            judgement.head.needs = needs.remove(&group.name()).unwrap_or_default();
+        }
         let notes = set_rules(&now.groups, &mut judgements, options)?;
         // Use the same size definition for both, whatever the rule of the earlier runs counts.
         let counted = judgements.iter().filter_map(|judgement| {

@@ -52,6 +52,7 @@ pub(super) fn finished() -> Finished {
         events: Reading::Value(events(0, 0)),
         cpu: Reading::Unsupported,
         throttling: Reading::Unsupported,
+        writable_layer: Reading::Unsupported,
         io: Reading::Unsupported,
         pids_peak: Reading::Unsupported,
         pressure: Reading::Unsupported,

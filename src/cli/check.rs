@@ -1,6 +1,7 @@
 //! `highwater check`: the CI gate. It runs what `highwater.toml` lists, or reads records, and compares the peaks with
 //! limits, budgets and the committed baseline.
 
+mod growth;
 mod outputs;
 mod running;
 mod table;
@@ -50,6 +51,8 @@ It fails for
   tenth of a peak below 40 MiB), and more than the scatter of the
   task's runs explains                                              (status 1)
   a rule that predicts more, though no measured input needs it yet  (status 1)
+  growth of wall time or cores, if [thresholds.time] or
+  [thresholds.cpu] is in highwater.toml, or an option asks for it   (status 1)
   a cell of the baseline that was not run                           (status 1)
   a task without a baseline, or with too few runs                   (status 5)
   a peak that is a lower bound within a budget or the baseline: it
@@ -104,6 +107,8 @@ pub(crate) struct CheckArgs {
     /// Ignore growth by less than QUANTITY, such as 4MiB; for peaks below 40 MiB, by proportionally less.
     #[arg(long, value_name = "QUANTITY", value_parser = positive_amount)]
     absolute: Option<Bytes>,
+    #[command(flatten)]
+    growth: growth::GrowthArgs,
     /// Refuse to compare with a baseline from another kernel, cgroup version, engine or architecture, instead of
     /// warning.
     #[arg(long)]
@@ -151,6 +156,7 @@ impl CheckArgs {
         options.confirm = self.confirm;
         options.relative = self.relative;
         options.absolute = self.absolute;
+        options.growth = self.growth.options();
         options
     }
 

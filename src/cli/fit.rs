@@ -56,6 +56,8 @@ Examples:
   highwater fit --on all records/             peak memory, wall time and cores of the same runs
   highwater fit --on time --emit slurm records/
                                               #SBATCH --time for the largest input
+  highwater fit --on storage --emit kubernetes records/
+                                              ephemeral-storage: files in outputs and the writable layer
   highwater fit --predictor n records/        the need over the parameter n of a sweep with -P n=1,2,4
   highwater fit --all trace.jsonl --emit nextflow -o memory.config
                                               all processes of a workflow, from an imported trace
@@ -187,9 +189,8 @@ impl OptionArgs {
     /// The options for a resource: a time-out wastes all that ran, so time has more headroom by default.
     pub(crate) fn fit_options_for(&self, resource: Resource) -> FitOptions {
         let objective = match (self.objective, resource) {
-            (Some(ObjectiveArg::Waste), _) | (None, Resource::Memory | Resource::Cpu | Resource::Gpu) => {
-                Objective::Waste
-            }
+            (Some(ObjectiveArg::Waste), _)
+            | (None, Resource::Memory | Resource::Cpu | Resource::Gpu | Resource::Storage) => Objective::Waste,
             (Some(ObjectiveArg::Safe), _) | (None, Resource::Time) => Objective::Safe,
         };
         let mut options = FitOptions::new(objective);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use highwater::calibrate::report::{ReportError, ReportOptions, report, report_files, too_many};
+use highwater::model::fit::Resource;
 use highwater::model::observation::Observation;
 use highwater::model::rule_file::RuleFile;
 use highwater::model::spelling::quote;
@@ -146,6 +147,7 @@ fn report_on(args: &ReportArgs) -> Result<Report, Failure> {
     let (earlier, now) = sources.split_at(usize::from(is_comparison));
     let mut options = ReportOptions::default();
     options.fit = args.options.fit_options();
+    options.fit_time = Some(args.options.fit_options_for(Resource::Time));
     options.pool_parameters = args.pool_parameters;
     options.run.clone_from(&args.run);
     if let Some(rule) = &args.rule {

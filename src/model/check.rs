@@ -2,7 +2,9 @@
 
 pub mod baseline;
 pub mod config;
+pub mod growth;
 pub mod report;
+mod resource_samples;
 mod samples;
 pub mod thresholds;
 

@@ -17,7 +17,7 @@ use super::units::Bytes;
 
 pub use declaration::{Declaration, Documented, Fixed, Growth, Scaled, tidy};
 pub use measure::{Measure, MeasureFilter};
-pub use resource::Resource;
+pub use resource::{Resource, unit_of_size};
 pub use workflow::{FittedTask, TaskOutcome, WorkflowTask};
 
 /// How base and growth are combined.

@@ -1,10 +1,12 @@
 //! The record of one run of a task.
 
+mod batch;
 mod cache;
 mod conditions;
 mod gpu;
 mod outcome;
 mod peak;
+mod storage;
 mod warning;
 
 use std::collections::BTreeMap;
@@ -21,11 +23,13 @@ use super::runtime::RuntimeLimit;
 use super::timestamp::Timestamp;
 use super::units::Bytes;
 
+pub use batch::{Batch, BatchSystem};
 pub use cache::{Cache, Dropped};
 pub use conditions::{Conditions, Throttling};
 pub use gpu::{Gpu, GpuPeak, GpuProcess, GpuSource, Utilization};
 pub use outcome::Outcome;
 pub use peak::{Breakdown, Exactness, Peak, PeakSource, UpperBound};
+pub use storage::Storage;
 pub use warning::{FloorNotFound, UnknownWarning, Warning, WarningKind};
 
 /// The version of the record; a reader rejects a higher one and accepts every lower one.
@@ -83,6 +87,9 @@ pub struct Observation {
     pub conditions: Option<Conditions>,
     /// Bytes read from and written to block devices.
     pub io: Reading<Io>,
+    /// What it left on disk; absent if nothing of that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
     /// Peak number of processes and threads (`pids.peak`, Linux 6.1+).
     pub pids_peak: Reading<u64>,
     /// Time spent waiting for memory (pressure stall information).
@@ -548,41 +555,6 @@ pub struct Host {
     pub swap_bytes: Reading<Bytes>,
     /// `v1`, `v2`, or absent without a memory controller.
     pub cgroup: Option<CgroupVersion>,
-}
-
-/// A job of a batch system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub struct Batch {
-    /// The batch system.
-    pub system: BatchSystem,
-    /// The job; of an array, the array's.
-    pub job: String,
-    /// The index in the array, if it is an array.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub array_task: Option<u32>,
-    /// How often the job was started again before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarts: Option<u32>,
-    /// The node, if it is not in the description of the machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
-}
-
-impl Batch {
-    /// A job of Slurm, or a task of an array.
-    pub fn slurm(job: impl Into<String>, array_task: Option<u32>) -> Self {
-        Self { system: BatchSystem::Slurm, job: job.into(), array_task, restarts: None, node: None }
-    }
-}
-
-/// A batch system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum BatchSystem {
-    /// Slurm.
-    Slurm,
 }
 
 /// A cgroup version.

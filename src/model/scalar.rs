@@ -84,3 +84,22 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text.trim().parse().map_err(|_| expected.to_owned())?;
     Duration::try_from(duration).map_err(|_| format!("{expected}, but not a negative one"))
 }
+
+/// Parses a positive duration, in microseconds, as the amounts of a fit are counted.
+///
+/// # Errors
+/// What is expected.
+pub fn microseconds(text: &str) -> Result<Bytes, String> {
+    let us = u64::try_from(duration(text)?.as_micros()).unwrap_or(u64::MAX);
+    if us == 0 { Err("expected a positive duration, such as 500ms".to_owned()) } else { Ok(Bytes(us)) }
+}
+
+/// Parses a number of cores, such as `0.5`, in millionths of a core, as the amounts of a fit are counted.
+///
+/// # Errors
+/// What is expected.
+pub fn cores(text: &str) -> Result<Bytes, String> {
+    let cores = text.trim().parse().ok().filter(|cores| (1e-6..=1e6).contains(cores));
+    let cores: f64 = cores.ok_or("expected a positive number of cores, such as 0.5")?;
+    Ok(Bytes((cores * 1e6).round() as u64))
+}

@@ -11,10 +11,11 @@ mod warnings;
 use std::collections::BTreeMap;
 
 use super::model::{
-    Environment, Fitted, Found, Measured, Report, Run, SCHEMA_VERSION, TaskReport, Timeline, Totals, Warning,
+    Environment, Fitted, FittedNeed, Found, Measured, Report, ResourceNeed, Run, SCHEMA_VERSION, TaskReport, Timeline,
+    Totals, Warning,
 };
 use super::{advice, verdict};
-use crate::model::fit::{Censoring, FittedRule};
+use crate::model::fit::{Censoring, FittedRule, Resource};
 use crate::model::observation::{Observation, Series};
 use crate::model::units::Bytes;
 
@@ -64,6 +65,8 @@ pub struct Head {
     pub found: Option<Result<Found, String>>,
     /// What the rule's n measures, if not the same as the sizes.
     pub other_measure: Option<String>,
+    /// What it needs of resources other than memory.
+    pub needs: Vec<ResourceNeed>,
     /// The rule to judge instead of those that the task had when it ran.
     pub judged: Option<JudgedRule>,
     /// Whether no rule is judged, not even those that the task had when it ran.
@@ -270,12 +273,14 @@ impl Builder {
             let of_run = |index: &usize| self.kept.binary_search_by_key(index, |(index, _)| *index).ok();
             found.outliers = self.outliers.values().filter_map(of_run).collect();
         }
-        let Head { name, predictor, parameter, found, judged, .. } = self.head;
+        let Head { name, predictor, parameter, found, needs, judged, .. } = self.head;
         let (found, not_fitted) = match found {
             Some(Ok(found)) => (Some(found), None),
             Some(Err(reason)) => (None, Some(reason)),
             None => (None, None),
         };
+        let memory = memory_need(found.as_ref(), not_fitted.clone(), predictor.as_deref(), parameter.as_ref());
+        let requests = std::iter::once(memory).chain(needs).collect();
         let fitted = found.map(|found| Fitted {
             words: {
                 let words = rule_words(&found.rule, parameter.as_ref());
@@ -300,6 +305,7 @@ impl Builder {
             rule_in_use: self.in_use.finish(),
             fitted,
             not_fitted,
+            requests,
             timeline,
             measured: self.measured,
             environments: self.environments,
@@ -328,6 +334,38 @@ impl Builder {
         let samples = thinned(&series.samples, TIMELINE_SAMPLES);
         Some((index, Timeline { run: 0, taken: series.taken, samples }))
     }
+}
+
+/// What to request of memory, by the rule of the report.
+fn memory_need(
+    found: Option<&Found>,
+    not_fitted: Option<String>,
+    predictor: Option<&str>,
+    parameter: Option<&String>,
+) -> ResourceNeed {
+    let fitted = found.map(|found| {
+        let request = found.request.unwrap_or(found.typical);
+        let amount = |rule: FittedRule| rule.limit(found.largest).0 as f64;
+        FittedNeed {
+            n: found.largest,
+            request: amount(request).min(amount(found.rule)),
+            limit: amount(found.rule),
+            request_rule: rule_words(&request, parameter),
+            limit_rule: rule_words(&found.rule, parameter),
+            predictor: predictor.filter(|_| found.rule.exponent > 0).map(str::to_owned),
+            lower_bound: found.lower_bound,
+            enough_for: found.enough_for,
+            smallest: found.smallest,
+            inputs: found.inputs,
+            runs: found.runs,
+            timed_out: 0,
+            held_out: found.held_out,
+            surely_fit: found.surely_fit,
+            warnings: found.warnings.clone(),
+        }
+    });
+    let resource = Resource::Memory;
+    ResourceNeed { resource, unit: resource.unit().to_owned(), fitted, not_fitted }
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ pub use junit::junit;
 pub use markdown::markdown;
 pub use openmetrics::openmetrics;
 
-use crate::model::check::report::{AllowedBy, CellReport, Finding, Samples};
+use std::collections::BTreeSet;
+
+use crate::model::check::report::{AllowedBy, CellReport, Finding, ResourceCell, ResourceSamples, Samples, TaskReport};
+use crate::model::fit::Resource;
 
 /// `+5.0 %` or `−3.1 %`; a change that rounds to zero has no sign.
 pub fn percent(share: f64) -> String {
@@ -67,6 +70,28 @@ pub fn allowed(cell: &CellReport) -> String {
             format!("{} ({by})", allowed.bytes)
         }
     }
+}
+
+/// What the cells of a task use of each other resource that is compared: cell, median, spread, runs, baseline, change.
+pub fn other_resources(task: &TaskReport) -> Vec<(Resource, Vec<[String; 6]>)> {
+    let resources: BTreeSet<Resource> = task.cells.iter().flat_map(|cell| cell.resources.keys()).copied().collect();
+    let dash = || "-".to_owned();
+    let row = |name: &str, resource: Resource, of: &ResourceCell| {
+        let now = |what: &dyn Fn(&ResourceSamples) -> String| of.now.as_ref().map_or_else(dash, what);
+        [
+            name.to_owned(),
+            now(&|now| now.words(resource)),
+            now(&|now| resource.describe_amount(now.spread)),
+            now(&|now| now.samples.len().to_string()),
+            of.baseline.as_ref().map_or_else(dash, |then| then.words(resource)),
+            of.change().map_or_else(dash, percent),
+        ]
+    };
+    let rows = |resource: Resource| {
+        let of = task.cells.iter().filter_map(|cell| Some(row(&cell.name, resource, cell.resources.get(&resource)?)));
+        (resource, of.collect())
+    };
+    resources.into_iter().map(rows).collect()
 }
 
 /// A finding in full: what was found, what to do about it, and the last lines of stderr.

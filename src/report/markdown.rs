@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::describe::{evidence, measured, provenance, warnings};
 use super::model::{Level, Report, Score, TaskReport};
+use super::needs;
 use super::rows::{Rows, rows};
 use super::words::{UNKNOWN, count, times};
 use crate::model::escape::{markdown as escaped, printable};
@@ -16,6 +17,12 @@ pub fn markdown(report: &Report) -> String {
     let mut text = String::new();
     for note in &report.notes {
         let _ = writeln!(text, "> {}\n", escaped(note));
+    }
+    let overview = needs::overview(report);
+    if !overview.is_empty() {
+        text.push_str("## What to request\n\n");
+        let columns = needs::overview_columns(report);
+        rows_of(&mut text, &columns, columns.len() - 1, &overview);
     }
     for task in &report.tasks {
         of_task(&mut text, task);
@@ -40,6 +47,7 @@ fn of_task(text: &mut String, task: &TaskReport) {
             let _ = writeln!(text, "```sh\n{}\n```\n", printable(command));
         }
     }
+    requests(text, task);
     if task.rule_in_use.is_some() || task.fitted.is_some() {
         rules(text, task);
     }
@@ -49,6 +57,13 @@ fn of_task(text: &mut String, task: &TaskReport) {
         let _ = writeln!(text, "<details><summary>{}</summary>\n", count(warnings.len(), "warning", "warnings"));
         for warning in &warnings {
             let _ = writeln!(text, "- {}", escaped(warning));
+        }
+        let _ = writeln!(text, "\n</details>\n");
+    }
+    for (name, evidence) in needs::others(task) {
+        let _ = writeln!(text, "<details><summary>The rule for {name}</summary>\n");
+        for (name, what) in evidence {
+            let _ = writeln!(text, "- {name}: {}", escaped(&what));
         }
         let _ = writeln!(text, "\n</details>\n");
     }
@@ -76,6 +91,33 @@ fn of_task(text: &mut String, task: &TaskReport) {
         );
     }
     let _ = writeln!(text, "\n</details>\n");
+}
+
+/// What to request of each resource, for the largest input measured.
+fn requests(text: &mut String, task: &TaskReport) {
+    text.push_str("### What to request\n\n");
+    let rows = needs::requests(task);
+    if !rows.is_empty() {
+        rows_of(text, &needs::COLUMNS, needs::COLUMNS.len() - 2, &rows);
+    }
+    for reason in needs::without_rule(task) {
+        let _ = writeln!(text, "- {}", escaped(&reason));
+    }
+    if !text.ends_with("\n\n") {
+        text.push('\n');
+    }
+}
+
+/// A table with this number of columns to the right after the first one.
+fn rows_of(text: &mut String, columns: &[impl AsRef<str>], right: usize, rows: &[impl AsRef<[String]>]) {
+    let names: Vec<&str> = columns.iter().map(AsRef::as_ref).collect();
+    let _ = writeln!(text, "| {} |", names.join(" | "));
+    let _ = writeln!(text, "| --- |{}{}", " ---: |".repeat(right), " --- |".repeat(columns.len() - 1 - right));
+    for row in rows {
+        let fields: Vec<String> = row.as_ref().iter().map(|field| escaped(field)).collect();
+        let _ = writeln!(text, "| {} |", fields.join(" | "));
+    }
+    text.push('\n');
 }
 
 fn rules(text: &mut String, task: &TaskReport) {

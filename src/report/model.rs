@@ -4,6 +4,8 @@
 //! integers in microseconds, and unknown values are `null`. [`SCHEMA_VERSION`] grows when a field changes its meaning
 //! or is removed; new fields may be added at any time.
 
+mod need;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -14,6 +16,8 @@ use crate::model::fit::{Censoring, Factor, FittedRule};
 use crate::model::observation::{Breakdown, Host, Outcome, PeakSource};
 use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
+
+pub use need::{FittedNeed, ResourceNeed};
 
 /// The version of the JSON form of a [`Report`].
 pub const SCHEMA_VERSION: u32 = 1;
@@ -57,6 +61,9 @@ pub struct TaskReport {
     pub fitted: Option<Fitted>,
     /// Why no rule was fitted.
     pub not_fitted: Option<String>,
+    /// What to request of each resource, memory first.
+    #[serde(default)]
+    pub requests: Vec<ResourceNeed>,
     /// The input cases with their statistics, by size.
     pub cells: Vec<Cell>,
     /// All runs in the order of the records or, if `all_runs` is present, the run with the highest peak of each cell.
@@ -289,6 +296,9 @@ pub struct Found {
     pub request: Option<FittedRule>,
     /// Its score on held-out inputs, to which it was not fitted.
     pub held_out: HeldOut,
+    /// The number of runs that it was fitted to.
+    #[serde(default)]
+    pub runs: usize,
     /// The number of distinct input sizes that it was fitted to.
     pub inputs: usize,
     /// The smallest of them.

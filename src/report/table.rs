@@ -7,6 +7,7 @@ use crate::model::layout::{columns, wrapped};
 
 use super::describe::{evidence, measured, provenance, warnings};
 use super::model::{Report, Score, TaskReport};
+use super::needs;
 use super::plot::plots;
 use super::rows::{Rows, rows};
 use super::words::{UNKNOWN, count, times};
@@ -19,6 +20,10 @@ pub fn table(report: &Report, width: usize, with_plot: bool) -> String {
     let mut text = String::new();
     for note in &report.notes {
         paragraph(&mut text, note, "", width);
+    }
+    let overview = needs::overview(report);
+    if !overview.is_empty() {
+        text.push_str(&grid(&[vec![needs::overview_columns(report)], overview].concat(), &[0]));
     }
     for (place, task) in report.tasks.iter().enumerate() {
         if place > 0 || !text.is_empty() {
@@ -45,9 +50,10 @@ fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) 
         text.push_str(&picture::picture(&plot, width));
         text.push('\n');
     }
-    text.push_str(&grid(&rules(task)));
+    requests(text, task, width);
+    text.push_str(&grid(&rules(task), &[0, 1]));
     text.push('\n');
-    text.push_str(&grid(&cases(task)));
+    text.push_str(&grid(&cases(task), &[0]));
     if task.cells.len() > MOST_CASES {
         text.push_str(&format!(
             "only the first {MOST_CASES} of {} cases; HTML, CSV and JSON have all\n",
@@ -60,6 +66,11 @@ fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) 
     }
     for (name, what) in evidence(task).into_iter().chain(provenance(task)) {
         paragraph(text, &format!("{name}: {what}"), "  ", width);
+    }
+    for (resource, evidence) in needs::others(task) {
+        for (name, what) in evidence {
+            paragraph(text, &format!("{resource}: {name}: {what}"), "  ", width);
+        }
     }
     for way in measured(task) {
         paragraph(text, &format!("measured: {way}"), "  ", width);
@@ -88,13 +99,25 @@ fn cases(task: &TaskReport) -> Vec<Vec<String>> {
     [names, units].into_iter().chain(rows).collect()
 }
 
-/// Aligns rows in columns: the first column to the left, and the second if it is not a number.
-fn grid(rows: &[Vec<String>]) -> String {
+/// What to request of each resource, for the largest input measured.
+fn requests(text: &mut String, task: &TaskReport, width: usize) {
+    let rows: Vec<Vec<String>> = needs::requests(task).into_iter().map(Vec::from).collect();
+    if !rows.is_empty() {
+        let header = needs::COLUMNS.map(str::to_owned).to_vec();
+        text.push_str(&grid(&[vec![header], rows].concat(), &[0, needs::COLUMNS.len() - 1]));
+    }
+    for reason in needs::without_rule(task) {
+        paragraph(text, &reason, "  ", width);
+    }
+    text.push('\n');
+}
+
+/// Aligns rows in columns, these to the left and all others to the right.
+fn grid(rows: &[Vec<String>], left: &[usize]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|field| printable(field)).collect()).collect();
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|field| columns(field)).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
-    let to_left = |column: usize| column == 0 || rows.first().is_some_and(|header| header[column] == "limit");
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
@@ -102,7 +125,7 @@ fn grid(rows: &[Vec<String>]) -> String {
             let gap = if column == 0 { "" } else { "   " };
             line.push_str(gap);
             let blank = " ".repeat(width.saturating_sub(columns(field)));
-            line.extend(if to_left(column) { [field.as_str(), &blank] } else { [&blank, field.as_str()] });
+            line.extend(if left.contains(&column) { [field.as_str(), &blank] } else { [&blank, field.as_str()] });
         }
         text.push_str(line.trim_end());
         text.push('\n');

@@ -121,6 +121,7 @@ pub fn blank(started_at: Timestamp) -> Observation {
         cpu: Reading::Unsupported,
         conditions: None,
         io: Reading::Unsupported,
+        storage: None,
         pids_peak: Reading::Unsupported,
         pressure: Reading::Unsupported,
         leftover_processes: Reading::Unsupported,

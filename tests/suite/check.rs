@@ -8,5 +8,6 @@ mod consumers;
 mod project;
 mod reasons;
 mod repository;
+mod resources;
 mod running;
 mod verified;

@@ -33,6 +33,7 @@ mod owner;
 mod remote;
 mod resources;
 mod signals;
+mod storage;
 pub(crate) mod sweep;
 mod task;
 

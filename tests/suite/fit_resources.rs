@@ -93,3 +93,67 @@ fn a_rule_over_a_parameter_is_not_emitted_as_one_over_sizes() {
     let (status, stdout, stderr) = Records::new(runs).fit(&["--on", "all", "--emit", "nextflow"]);
     assert!(!stdout.contains("memory {") && stderr.contains("parameter"), "{status} {stdout}{stderr}");
 }
+
+#[test]
+fn a_report_says_what_to_request_of_each_resource() {
+    let records = Records::new(timed());
+    let (_, report, _) = records.highwater(&["report", "runs.jsonl", "--format", "json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let requests = report["tasks"][0]["requests"].as_array().unwrap();
+    let of = |field: &str| requests.iter().map(|need| need[field].clone()).collect::<Vec<_>>();
+    assert_eq!(of("resource"), ["memory", "time", "cpu"]);
+    assert_eq!(of("unit"), ["bytes", "seconds", "cores"]);
+    let time = records.json(&["--on", "time"]);
+    for (field, amount) in [("limit", "limit"), ("request", "typical")] {
+        assert_eq!(requests[1]["fitted"][field], time["amounts"][0][amount], "as `fit --on time` says");
+    }
+    let (_, text, _) = records.highwater(&["report", "runs.jsonl"]);
+    assert!(text.contains("cores      1.50 cores"), "{text}");
+}
+
+#[test]
+fn a_report_says_in_a_line_why_a_resource_has_no_rule() {
+    let without_cpu = timed().into_iter().map(|mut run| {
+        run["cpu"] = json!("unsupported");
+        run
+    });
+    let (_, text, _) = Records::new(without_cpu).highwater(&["report", "runs.jsonl"]);
+    assert!(text.contains("No rule for cores: not enough data: there are no runs; skipped runs: 16 without"), "{text}");
+}
+
+/// The same runs, which left 2 bytes on disk per byte of input.
+fn stored() -> Vec<Value> {
+    let stored = |mut run: Value| {
+        let n = run["inputs"][0]["all"]["sum"].as_u64().unwrap();
+        run["storage"] = json!({"outputs_bytes": n, "writable_layer_bytes": n});
+        run
+    };
+    timed().into_iter().map(stored).collect()
+}
+
+#[test]
+fn storage_is_what_runs_leave_in_outputs_and_in_the_writable_layer() {
+    let records = Records::new(stored());
+    let storage = records.json(&["--on", "storage", "--for-size", "100Mi"]);
+    assert_eq!([&storage["resource"], &storage["unit"]], ["storage", "bytes"]);
+    let limit = storage["amounts"][0]["limit"].as_f64().unwrap() / MIB as f64;
+    assert!((200.0..230.0).contains(&limit), "{limit}");
+    let all = records.json(&["--on", "all"]);
+    assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), ["memory", "time", "cpu", "storage"]);
+    let (_, kubernetes, _) = records.fit(&["--on", "storage", "--emit", "kubernetes"]);
+    assert_eq!(kubernetes.matches("ephemeral-storage: ").count(), 2, "{kubernetes}");
+    let (_, report, _) = records.highwater(&["report", "runs.jsonl"]);
+    assert!(report.contains("\nstorage "), "{report}");
+}
+
+#[test]
+fn a_run_whose_storage_was_not_read_shows_nothing_about_it() {
+    let mut runs = stored();
+    for run in &mut runs[..4] {
+        run["storage"] = json!({"outputs_bytes": "unsupported", "writable_layer_bytes": "unsupported"});
+    }
+    let storage = Records::new(runs).json(&["--on", "storage"]);
+    assert_eq!((&storage["inputs"]["runs"], &storage["left_out"]["without_storage"]), (&json!(12), &json!(4)));
+    let (status, _, stderr) = Records::new(timed()).fit(&["--on", "storage"]);
+    assert!(status == 5 && stderr.contains("16 without a size of what they wrote"), "{stderr}");
+}

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::amount::amount;
 use super::growth::Scatter;
 use crate::model::check::baseline::{BaselineHost, BaselineTask, words};
 use crate::model::check::config::{Config, InputConfig, ONLY_CELL, TaskConfig, WorkloadSpec};
 use crate::model::check::report::{Allowed, AllowedBy, Sample, Samples};
-use crate::model::fit::FittedRule;
+use crate::model::fit::{FittedRule, Resource};
 use crate::model::observation::{Exactness, Observation, Outcome, Peak, PeakSource};
 use crate::model::prediction::{ChannelPrediction, Decider};
 use crate::model::reading::Reading;
@@ -45,6 +46,8 @@ pub(super) struct CellRuns {
     pub(super) inexact: Option<Inexact>,
     /// The error bound of the peaks.
     pub(super) error_bound: Bytes,
+    /// What the runs used of other resources that are compared, batch by batch.
+    pub(super) resources: BTreeMap<Resource, Vec<Vec<Sample>>>,
     /// The smallest allowance from the task's own limits and rules.
     declared: Option<Allowed>,
     /// The rule for the limit that the task declares, with its channel; absent if several inputs have one.
@@ -95,8 +98,8 @@ impl TaskRuns {
         }
         let cell = cell_name(task, observation);
         match self.cells.get_mut(&cell) {
-            Some(runs) => runs.add(round, observation, stderr),
-            None => self.cells.entry(cell).or_default().add(round, observation, stderr),
+            Some(runs) => runs.add(task, round, observation, stderr),
+            None => self.cells.entry(cell).or_default().add(task, round, observation, stderr),
         }
     }
 
@@ -120,7 +123,7 @@ impl TaskRuns {
 }
 
 impl CellRuns {
-    fn add(&mut self, round: usize, observation: &Observation, stderr: Option<&str>) {
+    fn add(&mut self, task: &TaskConfig, round: usize, observation: &Observation, stderr: Option<&str>) {
         if self.sizes.is_empty() {
             self.sizes = sizes(observation);
             self.rule = rule(observation);
@@ -150,6 +153,11 @@ impl CellRuns {
                 self.failed.push(Failed { outcome, peak: peak.map(|peak| peak.bytes) });
                 return;
             }
+        }
+        for (resource, _) in task.thresholds.resources.compared() {
+            let rounds = self.resources.entry(resource).or_default();
+            rounds.resize(rounds.len().max(round + 1), Vec::new());
+            rounds[round].extend(amount(resource, observation).map(Sample::exact));
         }
         let Some(peak) = peak else {
             self.unmeasured += 1;
@@ -350,4 +358,14 @@ fn fits(words: &[String], command: &[String]) -> bool {
         (_, _) => word == found,
     };
     words.len() == command.len() && words.iter().zip(command).all(fits)
+}
+
+/// What has changed between two inputs, by predictor.
+pub(super) fn differences(then: &BTreeMap<String, Bytes>, now: &BTreeMap<String, Bytes>) -> String {
+    let amount =
+        |bytes: Option<&Bytes>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{} bytes", bytes.0));
+    let names: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    let other = names.into_iter().filter(|name| then.get(*name) != now.get(*name));
+    let told = other.map(|name| format!("{name} was {}, is {}", amount(then.get(name)), amount(now.get(name))));
+    told.collect::<Vec<_>>().join("; ")
 }

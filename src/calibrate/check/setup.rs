@@ -13,6 +13,7 @@ use crate::calibrate::resolve::{limit, task};
 use crate::calibrate::workload::variables;
 use crate::model::check::baseline::{Baseline, BaselineHost};
 use crate::model::check::config::{BASELINE, Config, FILE, TaskConfig, WorkloadSpec};
+use crate::model::check::growth::{GrowthThresholds, ResourceThresholds};
 use crate::model::check::report::Report;
 use crate::model::document::Undefined;
 use crate::model::fit::FittedRule;
@@ -44,6 +45,8 @@ pub struct SetupOptions {
     pub relative: Option<f64>,
     /// Growth by less than this amount is ignored.
     pub absolute: Option<Bytes>,
+    /// Other resources to compare.
+    pub growth: GrowthOptions,
 }
 
 impl Default for SetupOptions {
@@ -60,6 +63,7 @@ impl Default for SetupOptions {
             confirm: None,
             relative: None,
             absolute: None,
+            growth: GrowthOptions::default(),
         }
     }
 }
@@ -109,7 +113,7 @@ impl Setup {
             Some(text) => Config::parse(&options.config.display().to_string(), &text)?,
             None if sources.is_empty() => return Err(no_config(&options.config)),
             None => {
-                let (config, runs) = all_recorded(&sources, feedback)?;
+                let (config, runs) = all_recorded(&sources, options, feedback)?;
                 recorded = Some(runs);
                 config
             }
@@ -183,6 +187,35 @@ impl Setup {
     }
 }
 
+/// Thresholds for wall time and cores: giving one of them makes the check compare the resource.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct GrowthOptions {
+    /// The relative threshold of wall time.
+    pub time_relative: Option<f64>,
+    /// The absolute threshold of wall time, in microseconds.
+    pub time_absolute: Option<Bytes>,
+    /// The relative threshold of cores.
+    pub cpu_relative: Option<f64>,
+    /// The absolute threshold of cores, in millionths of a core.
+    pub cpu_absolute: Option<Bytes>,
+}
+
+impl GrowthOptions {
+    fn apply(self, thresholds: &mut ResourceThresholds) {
+        let apply = |thresholds: &mut Option<GrowthThresholds>, relative: Option<f64>, absolute: Option<Bytes>| {
+            if relative.is_none() && absolute.is_none() {
+                return;
+            }
+            let default = thresholds.unwrap_or_default();
+            let (relative, absolute) = (relative.unwrap_or(default.relative), absolute.unwrap_or(default.absolute));
+            *thresholds = Some(GrowthThresholds { relative, absolute });
+        };
+        apply(&mut thresholds.time, self.time_relative, self.time_absolute);
+        apply(&mut thresholds.cpu, self.cpu_relative, self.cpu_absolute);
+    }
+}
+
 impl SetupOptions {
     /// Overrides what the file says.
     fn apply(&self, config: &mut Config) -> Result<(), Failure> {
@@ -194,6 +227,7 @@ impl SetupOptions {
             task.repeats.confirm = self.confirm.unwrap_or(task.repeats.confirm);
             task.thresholds.relative = self.relative.unwrap_or(task.thresholds.relative);
             task.thresholds.absolute = self.absolute.unwrap_or(task.thresholds.absolute);
+            self.growth.apply(&mut task.thresholds.resources);
             let sensible = task.thresholds.sensible();
             task.thresholds = sensible.map_err(|error| Failure::new(Category::Usage, error, None))?;
         }
@@ -211,8 +245,13 @@ fn read_rule_files(config: &mut Config, directory: &Path) -> Result<(), Failure>
 }
 
 /// All tasks of the records, with default thresholds.
-fn all_recorded(sources: &[Source], feedback: &dyn Feedback) -> Result<(Config, SortedRuns), Failure> {
+fn all_recorded(
+    sources: &[Source],
+    options: &SetupOptions,
+    feedback: &dyn Feedback,
+) -> Result<(Config, SortedRuns), Failure> {
     let mut config = Config::default();
+    options.growth.apply(&mut config.thresholds.resources);
     let mut runs = SortedRuns::default();
     for source in sources {
         let unusable = source.each(|observation| {

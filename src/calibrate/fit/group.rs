@@ -179,11 +179,14 @@ pub struct SkippedRuns {
     /// They have no memory on a GPU, which is to be fitted.
     #[serde(skip_serializing_if = "is_zero")]
     pub without_gpu: usize,
+    /// What they wrote is not recorded, or nothing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub without_storage: usize,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_zero(number: &usize) -> bool {
-    *number == 0
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl SkippedRuns {
@@ -209,6 +212,7 @@ impl SkippedRuns {
             (self.without_time, "without a time, or killed"),
             (self.without_floor, "without a floor"),
             (self.without_gpu, "without GPU memory"),
+            (self.without_storage, "without a size of what they wrote"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)

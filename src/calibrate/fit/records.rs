@@ -19,10 +19,11 @@ use super::Warning;
 use super::group::{Declared, Group, SkippedRuns};
 use crate::calibrate::page_cache::{PageCache, cold_start, excesses};
 use inputs::{Input, Inputs};
-use need::{Need, SkipReason, cpu, floor, gpu, need, time};
+use need::{Need, SkipReason, cpu, floor, gpu, need, storage, time};
 use parameter::{insert, numeric, value_of, whole};
 use runtime::RuntimeLimits;
 
+pub(in crate::calibrate) use self::need::cores;
 pub use self::parameter::PredictorError;
 
 /// The quantity to fit.
@@ -39,6 +40,8 @@ pub enum Metric {
     Cpu,
     /// The peak of the memory on one GPU.
     Gpu,
+    /// The files left in outputs and in the writable layer of a container.
+    Storage,
 }
 
 impl Metric {
@@ -49,6 +52,7 @@ impl Metric {
             Self::Time => Resource::Time,
             Self::Cpu => Resource::Cpu,
             Self::Gpu => Resource::Gpu,
+            Self::Storage => Resource::Storage,
         }
     }
 }
@@ -302,6 +306,7 @@ impl TaskRuns {
             Metric::Time => time(observation),
             Metric::Cpu => cpu(observation),
             Metric::Gpu => gpu(observation),
+            Metric::Storage => storage(observation),
         };
         let count = match need {
             Ok(need) if n.is_some() || !channels(observation).is_empty() => {
@@ -326,6 +331,7 @@ impl TaskRuns {
             Err(SkipReason::Interrupted) => &mut self.skipped.interrupted,
             Err(SkipReason::Unmeasured) => &mut self.skipped.unmeasured,
             Err(SkipReason::WithoutTime) => &mut self.skipped.without_time,
+            Err(SkipReason::WithoutStorage) => &mut self.skipped.without_storage,
             Err(SkipReason::WithoutFloor) => &mut self.skipped.without_floor,
             Err(SkipReason::WithoutGpu) => &mut self.skipped.without_gpu,
         };
@@ -447,6 +453,7 @@ impl TaskRuns {
             without_time,
             without_floor,
             without_gpu,
+            without_storage,
         } = other.skipped;
         self.skipped.failed += failed;
         self.skipped.without_work += without_work;
@@ -457,6 +464,7 @@ impl TaskRuns {
         self.skipped.without_time += without_time;
         self.skipped.without_floor += without_floor;
         self.skipped.without_gpu += without_gpu;
+        self.skipped.without_storage += without_storage;
         self.unsized_runs.extend(other.unsized_runs);
         self.images.extend(other.images);
         self.runtime.join(other.runtime);

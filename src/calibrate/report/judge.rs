@@ -94,6 +94,7 @@ fn found(fit: &Fit) -> Found {
             failures_per_1000: fit.held_out.failures_per_1000,
             waste_share: fit.held_out.waste_share,
         },
+        runs: fit.inputs.runs,
         inputs: fit.inputs.distinct,
         smallest: fit.inputs.smallest,
         largest: fit.inputs.largest,

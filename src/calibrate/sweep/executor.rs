@@ -1,26 +1,30 @@
 //! Executes the runs of a sweep: stages inputs, fills in placeholders, and runs hooks.
 
+mod outputs;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::calibrate::failure::{Category, ENGINE_LOST, Failed, Failure, NO_ROOM};
+use crate::calibrate::failure::{Category, ENGINE_LOST, Failure, NO_ROOM};
 use crate::calibrate::feedback::Feedback;
 use crate::calibrate::measure::{MeasureError, RunContext};
 use crate::calibrate::monitor::{Cancel, Observer, WatchOptions};
-use crate::directory::Directory;
 use crate::host::machine::Machine;
-use crate::model::observation::{InputSizes, Logs, Observation, Outcome, SweepRun, Warning};
+use crate::model::observation::{InputSizes, Logs, Observation, Outcome, Storage, SweepRun, Warning};
 use crate::model::plan::{InputSource, Parameters, PlanCell};
 use crate::model::prediction::Prediction;
+use crate::model::reading::Reading;
 use crate::model::units::Bytes;
 use crate::runner::StartError;
 use crate::runner::originals::{Guard, Originals};
 use crate::runner::process::{Output, Stdin};
 use crate::runner::staging::{Cost, Scratch, Staged, Staging, StagingError};
 use crate::runner::view::View;
+use crate::tree;
 
+use self::outputs::{keep_outputs, not_kept, size_of_outputs};
 use super::CacheState;
 use super::cpus::SweepCpus;
 use super::options::SweepOptions;
@@ -374,6 +378,9 @@ impl<'a> SweepExecutor<'a> {
         drop(turn);
         observation.logs = under.logs.clone();
         observation.cache = cache;
+        if let Some(bytes) = size_of_outputs(&self.subject.outputs(output)) {
+            observation.storage.get_or_insert(Storage::UNREAD).outputs_bytes = Reading::Value(bytes);
+        }
         self.hook("--conclude", self.options.conclude.as_ref(), &places, case)
             .unwrap_or_else(|failure| self.hold(failure));
         self.check_inputs(job.cell, original, &mut observation);
@@ -541,27 +548,6 @@ impl SweepExecutor<'_> {
     }
 }
 
-/// Moves the outputs of a run to where they are kept, or copies them to another file system.
-fn keep_outputs(from: &Path, to: &Path) -> Result<(), Failure> {
-    if std::fs::read_dir(from).is_ok_and(|mut entries| entries.next().is_none()) {
-        return Ok(());
-    }
-    let kept = match std::fs::rename(from, to) {
-        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
-            let copied = std::fs::create_dir(to).and_then(|()| Directory::open(to));
-            copied.and_then(|to| Directory::open(from)?.copy_all(&to))
-        }
-        result => result,
-    };
-    kept.map_err(|source| not_kept(to, source))
-}
-
-fn not_kept(to: &Path, source: std::io::Error) -> Failure {
-    let help = (source.kind() == std::io::ErrorKind::StorageFull).then(|| NO_ROOM.to_owned());
-    let doing = format!("keep the outputs of a run in {}", to.display());
-    Failure::new(Category::Host, Failed::to(doing, source), help)
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -580,6 +566,6 @@ fn unstaged(error: StagingError) -> Failure {
 }
 
 /// Names and sizes of inputs by their channels.
-pub(super) fn listings(case: &InputCase) -> BTreeMap<&str, &crate::tree::Listing> {
+pub(super) fn listings(case: &InputCase) -> BTreeMap<&str, &tree::Listing> {
     case.inputs.iter().map(|input| (input.channel.as_str(), &*input.listing)).collect()
 }

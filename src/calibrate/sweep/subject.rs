@@ -383,6 +383,15 @@ impl<'a> Subject<'a> {
         crate::model::observation::Subject { name, command: self.recorded.clone() }
     }
 
+    /// The directories to which a run writes its outputs, below a directory of its own; none if it has no outputs.
+    pub(super) fn outputs(&self, output: &Path) -> Vec<PathBuf> {
+        match &self.kind {
+            Kind::Task { task, .. } => task.outputs().map(|channel| output.join(&channel.name)).collect(),
+            Kind::Command if self.names("output") => vec![output.to_owned()],
+            Kind::Command => Vec::new(),
+        }
+    }
+
     /// Whether the command or a variable has this placeholder.
     fn names(&self, placeholder: &str) -> bool {
         let values = self.spec.container.env.iter().map(|(_, value)| OsString::from(value));

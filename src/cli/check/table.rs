@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use highwater::model::check::baseline::BaselineRule;
 use highwater::model::check::report::{CellReport, Level, Report, Samples, TaskReport};
-use highwater::report::check::{allowed, change, peak};
+use highwater::model::fit::Resource;
+use highwater::report::check::{allowed, change, other_resources, peak};
 
 use crate::cli::output;
 use crate::cli::table::{printable, table, wrapped};
@@ -28,6 +29,14 @@ fn one(text: &mut String, task: &TaskReport, reference: &str) {
     if !task.cells.is_empty() {
         text.push_str(&table(&header, task.cells.iter().map(row).collect()));
     }
+    for (resource, rows) in other_resources(task) {
+        let name = match resource {
+            Resource::Time => ">Time",
+            Resource::Memory | Resource::Cpu | Resource::Gpu | Resource::Storage => ">Cores",
+        };
+        let header = ["Cell", name, ">Spread", ">Runs", &baseline, ">Change"];
+        text.push_str(&table(&header, rows.into_iter().map(Vec::from).collect()));
+    }
     match (&task.rule, &task.baseline_rule) {
         (Some(now), Some(then)) if describe(now) != describe(then) => {
             let _ = writeln!(text, "fitted rule {}, {} {}", describe(now), printable(reference), describe(then));
@@ -43,7 +52,7 @@ fn one(text: &mut String, task: &TaskReport, reference: &str) {
     }
     for (place, finding) in task.findings.iter().enumerate() {
         let of = finding.cell.as_ref().map_or_else(String::new, |cell| format!("{cell}: "));
-        let first = format!("{}: {of}{} [{}]", finding.level.word(), finding.message, finding.reason.name());
+        let first = format!("{}: {of}{} [{}]", finding.level.word(), finding.message, finding.code());
         wrapped(text, "  ", &printable(&first), width);
         // A remedy that several findings share is printed once, after them.
         if task.findings.get(place + 1).is_none_or(|next| next.remedy != finding.remedy) {

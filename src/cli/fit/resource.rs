@@ -1,7 +1,7 @@
 //! `fit --on time|cpu|gpu|all`: rules for the other resources of the same runs.
 
 use highwater::calibrate::fit::{Group, Metric, ResourceFit, calibrate, fit_resource};
-use highwater::model::fit::{FittedRule, Form, Resource};
+use highwater::model::fit::{Resource, unit_of_size};
 use highwater::model::units::Bytes;
 use highwater::report::emit::{Consumer, emit_resource};
 
@@ -110,8 +110,8 @@ fn declaration(results: &[(&Group, ResourceFit)], consumer: Consumer) -> Result<
 
 fn no_setting(consumer: Consumer, resource: Resource) -> Failure {
     let error = format!("{} has no setting for {resource}", consumer.name());
-    let help = "those that have one: for time slurm, nextflow, snakemake, kubernetes and kaapana-operator; for cpu slurm, \
-                nextflow, snakemake, kubernetes and plato; for gpu kaapana-operator";
+    let help = "those that have one: for time and storage slurm, nextflow, snakemake and kubernetes, for time also \
+                kaapana-operator; for cpu slurm, nextflow, snakemake, kubernetes and plato; for gpu kaapana-operator";
     Failure::new(Exit::Usage, error, Some(help.to_owned()))
 }
 
@@ -130,12 +130,12 @@ fn render_task(group: &Group, fitted: &ResourceFit) -> String {
     rows.extend(group.name().map(|name| ("task", name)));
     let limit = match resource {
         Resource::Cpu => "most",
-        Resource::Memory | Resource::Time | Resource::Gpu => "limit",
+        Resource::Memory | Resource::Time | Resource::Gpu | Resource::Storage => "limit",
     };
     let (unit, n) = unit_of_n(group, inputs.largest, &fit.predictor);
     let where_n = if fit.rule.exponent > 0 { format!("   where n is {n}") } else { String::new() };
-    rows.push((limit, describe_rule(&fit.rule, *resource, unit) + &where_n));
-    rows.push(("typical", describe_rule(&fit.request, *resource, unit)));
+    rows.push((limit, resource.describe_rule(&fit.rule, unit) + &where_n));
+    rows.push(("typical", resource.describe_rule(&fit.request, unit)));
     let reach = match fitted.enough_for {
         Some(reach) => format!("enough for inputs up to {}", group.describe_n(reach.limit)),
         None => "unknown".to_owned(),
@@ -157,6 +157,7 @@ fn render_task(group: &Group, fitted: &ResourceFit) -> String {
             held_out.failures_per_1000,
             match resource {
                 Resource::Cpu => "use more",
+                Resource::Storage => "write more",
                 Resource::Memory | Resource::Time | Resource::Gpu => "fail at first",
             }
         ),
@@ -216,6 +217,9 @@ const fn title(resource: Resource) -> &'static str {
         Resource::Time => "time: wall time; a run that times out has wasted all of it",
         Resource::Cpu => "cpu: CPU time divided by wall time, over whole runs",
         Resource::Gpu => "gpu: memory on the GPU on which a run had most",
+        Resource::Storage => {
+            "storage: files in outputs and the writable layer at the end of runs; those removed before are not counted"
+        }
     }
 }
 
@@ -224,44 +228,6 @@ fn unit_of_n(group: &Group, largest: Bytes, predictor: &str) -> (f64, String) {
     if group.parameter.is_some() {
         return (1.0, predictor.to_owned());
     }
-    let units = [("GiB", Bytes::GIB), ("MiB", Bytes::mib(1)), ("KiB", Bytes(1024)), ("bytes", Bytes(1))];
-    let (name, unit) = units.into_iter().find(|(_, unit)| largest >= *unit).unwrap_or(("bytes", Bytes(1)));
-    (unit.0 as f64, format!("{predictor}, in {name}"))
-}
-
-/// A rule with the unit of the resource: `max(12 s, 3.2 s·n)`.
-fn describe_rule(rule: &FittedRule, resource: Resource, unit: f64) -> String {
-    let base = resource.describe(rule.base_bytes);
-    if rule.exponent == 0 {
-        return base;
-    }
-    let coefficient = significant(resource.in_units(rule.coefficient * unit.powi(rule.exponent.cast_signed())));
-    let suffix = if resource == Resource::Time { "s" } else { resource.unit() };
-    let power = if rule.exponent == 1 { String::new() } else { format!("^{}", rule.exponent) };
-    let growth = format!("{coefficient} {suffix}·n{power}");
-    match rule.form {
-        Form::Max if rule.base_bytes == Bytes::ZERO => growth,
-        Form::Max => format!("max({base}, {growth})"),
-        Form::Sum => format!("{base} + {growth}"),
-    }
-}
-
-/// A positive number with three significant digits.
-fn significant(number: f64) -> String {
-    if !(1e-4..1e6).contains(&number) {
-        return format!("{number:.2e}");
-    }
-    let digits = (2.0 - number.log10().floor()).clamp(0.0, 6.0) as usize;
-    format!("{number:.digits$}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn coefficients_have_three_digits_whatever_their_size() {
-        let shown = [0.000_004, 0.004, 1.19, 12.94, 3661.0].map(significant);
-        assert_eq!(shown, ["4.00e-6", "0.00400", "1.19", "12.9", "3661"]);
-    }
+    let (name, unit) = unit_of_size(largest);
+    (unit, format!("{predictor}, in {name}"))
 }

@@ -95,7 +95,9 @@ pub(super) enum OnArg {
     Cpu,
     /// Memory on the GPU on which a run had most.
     Gpu,
-    /// Peak memory, time, cores and, if a run had any, GPU memory, one after the other (with `fit`).
+    /// Files in the outputs and in the writable layer of the container, at the end of the run.
+    Storage,
+    /// Peak memory, time, cores and, if recorded, storage and GPU memory, one after the other (with `fit`).
     All,
 }
 
@@ -107,19 +109,19 @@ impl OnArg {
             Self::Time => Metric::Time,
             Self::Cpu => Metric::Cpu,
             Self::Gpu => Metric::Gpu,
+            Self::Storage => Metric::Storage,
         }
     }
 }
 
 impl RunsArgs {
-    /// The resources to fit, memory first.
+    /// The resources to fit, memory first; GPU memory and storage only if any run has them.
     pub(super) fn metrics(&self, predictor: &PredictorArgs) -> Vec<Metric> {
-        let used = |metric| {
-            self.groups(metric, predictor).is_ok_and(|groups| groups.iter().any(|group| !group.table.runs.is_empty()))
-        };
         match self.on {
-            OnArg::All if used(Metric::Gpu) => vec![Metric::Peak, Metric::Time, Metric::Cpu, Metric::Gpu],
-            OnArg::All => vec![Metric::Peak, Metric::Time, Metric::Cpu],
+            OnArg::All => {
+                let others = [Metric::Storage, Metric::Gpu].into_iter().filter(|metric| self.has(*metric, predictor));
+                [Metric::Peak, Metric::Time, Metric::Cpu].into_iter().chain(others).collect()
+            }
             one => vec![one.metric()],
         }
     }
@@ -138,7 +140,7 @@ impl RunsArgs {
             OnArg::All => Err(Failure::new(
                 Exit::Usage,
                 "--on all is for `highwater fit`",
-                Some("choose --on peak, floor, time, cpu or gpu".to_owned()),
+                Some("choose --on peak, floor, time, cpu, gpu or storage".to_owned()),
             )),
             one => Ok(one.metric().resource()),
         }
@@ -147,6 +149,11 @@ impl RunsArgs {
     /// Reads the runs, grouped by task, and reports skipped ones.
     pub(crate) fn read(&self, predictor: &PredictorArgs) -> Result<Vec<Group>, Failure> {
         self.read_metric(self.on.metric(), predictor)
+    }
+
+    /// Whether any run has this quantity.
+    pub(super) fn has(&self, metric: Metric, predictor: &PredictorArgs) -> bool {
+        self.groups(metric, predictor).is_ok_and(|groups| groups.iter().any(|group| !group.table.runs.is_empty()))
     }
 
     /// Reads the runs for one of the quantities.
@@ -204,8 +211,12 @@ impl RunsArgs {
             return match metric {
                 Metric::Peak | Metric::Floor => Ok(of_table),
                 Metric::Time => Ok(of_table.into_iter().map(Group::over_time).collect()),
-                Metric::Cpu | Metric::Gpu => {
-                    let missing = if metric == Metric::Cpu { "CPU time" } else { "GPU memory" };
+                Metric::Cpu | Metric::Gpu | Metric::Storage => {
+                    let missing = match metric {
+                        Metric::Gpu => "GPU memory",
+                        Metric::Storage => "storage",
+                        Metric::Peak | Metric::Floor | Metric::Time | Metric::Cpu => "CPU time",
+                    };
                     let error = format!("{}: a table of runs has no {missing}", name(&self.file));
                     let on = metric.resource();
                     let help = format!("fit --on {on} needs records of `highwater run --record` or `highwater sweep`");

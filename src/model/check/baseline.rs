@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::resource_samples::ResourceSamples;
 use super::samples::{Sample, Samples};
 use crate::model::byte_order_mark;
 use crate::model::escape;
-use crate::model::fit::{FittedRule, Form};
+use crate::model::fit::{FittedRule, Form, Resource};
 use crate::model::observation::{CgroupVersion, Observation, RunnerKind};
 use crate::model::units::Bytes;
 
@@ -84,6 +85,9 @@ pub struct BaselineCell {
     /// Its peaks.
     #[serde(flatten)]
     pub samples: Samples,
+    /// Its amounts of other resources, if they are compared.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<Resource, ResourceSamples>,
 }
 
 impl BaselineRule {
@@ -240,7 +244,8 @@ impl Baseline {
                 of.rule = None;
             }
             for (cell, of) in &mut of.cells {
-                of.samples = samples(&of.samples, told_apart).ok_or_else(|| {
+                let are_amounts = of.resources.iter().all(|(resource, samples)| samples.counted(*resource).is_some());
+                of.samples = samples(&of.samples, told_apart).filter(|_| are_amounts).ok_or_else(|| {
                     let (name, task, cell) = (name.to_owned(), task.clone(), cell.clone());
                     BaselineError::BadSamples { name, task, cell }
                 })?;

@@ -6,6 +6,7 @@
 //! | `setup` | a command that is run before the first run, such as a build |
 //! | `runs`, `baseline-runs`, `confirm`, `timeout` | the number and time-out of runs; also per task |
 //! | `[thresholds]` | `relative`, `absolute`, `min-samples`, `horizon`, `wasteful`, `vanished`, `new`, `no-baseline`, `not-verified`; also per task |
+//! | `[thresholds.time]`, `[thresholds.cpu]` | `relative` and `absolute` of wall time and cores, which are compared only if the table exists |
 //! | `[tasks.NAME]` | one of `task`, `command` and `image`, and its settings |
 //! | `[[tasks.NAME.inputs]]` | the cells: `name` and inputs |
 
@@ -14,6 +15,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::growth::{GrowthThresholds, ResourceThresholds};
 use super::thresholds::{Reaction, Repeats, ThresholdError, Thresholds};
 use crate::model::byte_order_mark;
 use crate::model::fit::FittedRule;
@@ -245,8 +247,46 @@ fn repeats(reader: &mut Reader<'_>, fields: &Fields<'_>, default: Repeats) -> Re
     }
 }
 
-const THRESHOLDS: [&str; 9] =
-    ["relative", "absolute", "min-samples", "horizon", "wasteful", "vanished", "new", "no-baseline", "not-verified"];
+const THRESHOLDS: [&str; 11] = [
+    "relative",
+    "absolute",
+    "min-samples",
+    "horizon",
+    "wasteful",
+    "vanished",
+    "new",
+    "no-baseline",
+    "not-verified",
+    "time",
+    "cpu",
+];
+
+/// The table of a resource other than memory: it is compared if there is one.
+fn growth(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    inherited: Option<GrowthThresholds>,
+    absolute: fn(&str) -> Result<Bytes, String>,
+) -> Option<GrowthThresholds> {
+    let path = fields.name(name);
+    let Some(table) = fields.take(reader, name, |reader, _, value| {
+        reader.object("the thresholds of a resource", value, Some(&["relative", "absolute"]))
+    }) else {
+        return inherited;
+    };
+    let table = table.below(path);
+    let default = inherited.unwrap_or_default();
+    let parsed = |parse: fn(&str) -> Result<Bytes, String>| {
+        move |reader: &mut Reader<'_>, what: &str, value: &Value<'_>| reader.parsed(what, value, parse)
+    };
+    let share =
+        |reader: &mut Reader<'_>, what: &str, value: &Value<'_>| reader.parsed(what, value, scalar::relative_share);
+    Some(GrowthThresholds {
+        relative: table.take(reader, "relative", share).unwrap_or(default.relative),
+        absolute: table.take(reader, "absolute", parsed(absolute)).unwrap_or(default.absolute),
+    })
+}
 
 fn thresholds(reader: &mut Reader<'_>, parent: &Fields<'_>, default: Thresholds, repeats: &Repeats) -> Thresholds {
     let mut thresholds = default;
@@ -272,6 +312,10 @@ fn thresholds(reader: &mut Reader<'_>, parent: &Fields<'_>, default: Thresholds,
             new: fields.take(reader, "new", reaction).unwrap_or(default.new),
             no_baseline: fields.take(reader, "no-baseline", reaction).unwrap_or(default.no_baseline),
             not_verified: fields.take(reader, "not-verified", reaction).unwrap_or(default.not_verified),
+            resources: ResourceThresholds {
+                time: growth(reader, &fields, "time", default.resources.time, scalar::microseconds),
+                cpu: growth(reader, &fields, "cpu", default.resources.cpu, scalar::cores),
+            },
         };
         if let Err(error) = thresholds.sensible() {
             senseless(reader, error, fields.place(error.name()).unwrap_or(place));

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::{Baseline, BaselineCell, BaselineHost, BaselineRule, BaselineTask};
+use crate::model::fit::Resource;
 use crate::model::units::Bytes;
 
+pub use super::resource_samples::{ResourceCell, ResourceSamples};
 pub use super::samples::{Sample, Samples};
 
 /// The version of the JSON form of a [`Report`].
@@ -147,6 +149,9 @@ pub struct CellReport {
     pub now: Option<Samples>,
     /// Its runs in the baseline; absent if it is new.
     pub baseline: Option<Samples>,
+    /// Other resources that are compared.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<Resource, ResourceCell>,
     /// Its allowance, and where it comes from.
     pub allowed: Option<Allowed>,
     /// Number of failed runs.
@@ -197,6 +202,9 @@ pub struct Finding {
     pub level: Level,
     /// A stable code for scripts.
     pub reason: Reason,
+    /// The resource, if not memory.
+    #[serde(default, skip_serializing_if = "is_memory")]
+    pub resource: Resource,
     /// The cell; absent if the finding is about the task.
     pub cell: Option<String>,
     /// What was found: a sentence without a full stop.
@@ -206,6 +214,21 @@ pub struct Finding {
     /// The last lines that a failed run wrote to stderr.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
+}
+
+impl Finding {
+    /// The code of its reason for people and programs, with the resource unless that is memory: `growth`, `time-growth`.
+    pub fn code(&self) -> String {
+        match self.resource {
+            Resource::Memory => self.reason.name().to_owned(),
+            resource => format!("{resource}-{}", self.reason.name()),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_memory(resource: &Resource) -> bool {
+    *resource == Resource::Memory
 }
 
 /// The severity of a finding.
@@ -345,7 +368,9 @@ impl Report {
             let Some(host) = task.host.clone() else { continue };
             let cell = |cell: &CellReport| {
                 let samples = cell.now.clone()?;
-                Some((cell.name.clone(), BaselineCell { sizes: cell.sizes.clone(), samples }))
+                let now = |(resource, cell): (&Resource, &ResourceCell)| Some((*resource, cell.now.clone()?));
+                let resources = cell.resources.iter().filter_map(now).collect();
+                Some((cell.name.clone(), BaselineCell { sizes: cell.sizes.clone(), samples, resources }))
             };
             let cells = task.cells.iter().filter_map(cell).collect();
             baseline.tasks.insert(task.name.clone(), BaselineTask { host, rule: task.rule.clone(), cells });

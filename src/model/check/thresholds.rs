@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::growth::{GrowthThresholds, ResourceThresholds};
 use crate::model::scalar::RELATIVE;
 use crate::model::units::Bytes;
 
@@ -32,6 +33,9 @@ pub struct Thresholds {
     /// The reaction to a lower bound that shows neither that a cell stays within its allowance, or within the baseline,
     /// nor that it does not. To fail means exit status 5.
     pub not_verified: Reaction,
+    /// Which other resources are compared. Default: none.
+    #[serde(flatten)]
+    pub resources: ResourceThresholds,
 }
 
 impl Default for Thresholds {
@@ -46,6 +50,7 @@ impl Default for Thresholds {
             new: Reaction::Warn,
             no_baseline: Reaction::Fail,
             not_verified: Reaction::Fail,
+            resources: ResourceThresholds::default(),
         }
     }
 }
@@ -149,7 +154,19 @@ impl Thresholds {
 
     /// The tolerance for peaks that the kernel may count up to `error_bound` too high.
     pub fn tolerance(&self, error_bound: Bytes) -> Tolerance {
-        Tolerance { relative: self.relative, absolute: self.absolute, least: error_bound.max(LEAST) }
+        Tolerance {
+            relative: self.relative,
+            absolute: self.absolute,
+            least: error_bound.max(LEAST),
+            scaled_below: Self::SCALED_BELOW,
+        }
+    }
+}
+
+impl GrowthThresholds {
+    /// The tolerance for amounts that no counter counts too high.
+    pub(crate) fn tolerance(self) -> Tolerance {
+        Tolerance { relative: self.relative, absolute: self.absolute, least: Bytes::ZERO, scaled_below: Bytes::ZERO }
     }
 }
 
@@ -159,15 +176,17 @@ const LEAST: Bytes = Bytes(64 * 4096);
 /// Both thresholds, and the error of the kernel's counters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
-    relative: f64,
-    absolute: Bytes,
-    least: Bytes,
+    pub(super) relative: f64,
+    pub(super) absolute: Bytes,
+    pub(super) least: Bytes,
+    /// The absolute threshold shrinks with amounts below this.
+    pub(super) scaled_below: Bytes,
 }
 
 impl Tolerance {
     /// The tolerated deviation from `base`: the larger one of the two thresholds.
     pub fn around(&self, base: Bytes) -> Bytes {
-        let scale = base.ratio(Thresholds::SCALED_BELOW).unwrap_or(1.0).min(1.0);
+        let scale = base.ratio(self.scaled_below).unwrap_or(1.0).min(1.0);
         let scaled = Bytes((self.absolute.0 as f64 * scale) as u64);
         // A float beyond the largest integer saturates to it.
         Bytes((base.0 as f64 * self.relative).ceil() as u64).max(scaled.max(self.least.min(self.absolute)))

@@ -25,7 +25,7 @@ pub fn annotations(report: &Report, file: &str) -> String {
         };
         let line = task.line_of(finding);
         let place = line.map_or_else(String::new, |line| format!("file={},line={line},", workflow_property(file)));
-        let title = workflow_property(&format!("{of}: {}", finding.reason.name()));
+        let title = workflow_property(&format!("{of}: {}", finding.code()));
         let message = workflow_message(&format!("{of}: {}", describe(finding)));
         let _ = writeln!(text, "::{command} {place}title={title}::{message}");
     }

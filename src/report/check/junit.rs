@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::describe;
-use crate::model::check::report::{CellReport, Finding, Level, Report, Samples, TaskReport};
+use crate::model::check::report::{CellReport, Finding, Level, Report, ResourceSamples, Samples, TaskReport};
 use crate::model::escape::{html, lines};
 
 /// The case for findings about no particular cell.
@@ -102,7 +102,17 @@ fn facts(cell: &CellReport, reference: &str) -> String {
     let now = cell.now.iter().map(|now| format!("now: {}\n", samples(now)));
     let then = cell.baseline.iter().map(|then| format!("{reference}: {}\n", samples(then)));
     let allowed = cell.allowed.iter().map(|allowed| format!("allowed: {} bytes\n", allowed.bytes.0));
-    now.chain(then).chain(allowed).collect()
+    let others = cell.resources.iter().flat_map(|(resource, cell)| {
+        let samples = |samples: &ResourceSamples| {
+            let amounts: Vec<String> = samples.samples.iter().map(f64::to_string).collect();
+            let ResourceSamples { unit, median, spread, .. } = samples;
+            format!("median {median} {unit}, spread {spread} {unit}, runs {}", amounts.join(" "))
+        };
+        let now = cell.now.iter().map(|now| format!("{resource} now: {}\n", samples(now)));
+        let then = cell.baseline.iter().map(|then| format!("{resource} {reference}: {}\n", samples(then)));
+        now.chain(then).collect::<Vec<_>>()
+    });
+    now.chain(then).chain(allowed).chain(others).collect()
 }
 
 fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
@@ -121,7 +131,7 @@ fn write_case(text: &mut String, suite: &str, case: &Case, file: &str) {
                 break;
             }
         };
-        let (kind, message) = (finding.reason.name(), escaped(&finding.message));
+        let (kind, message) = (finding.code(), escaped(&finding.message));
         let description = content(&describe(finding));
         let _ = writeln!(text, "      <{element} type=\"{kind}\" message=\"{message}\">{description}</{element}>");
     }

@@ -23,6 +23,18 @@ pub fn markdown(report: &Report) -> String {
             escaped(report.reference()),
         );
         task.cells.iter().for_each(|cell| row(&mut text, cell));
+        for (resource, rows) in super::other_resources(task) {
+            let _ = write!(
+                text,
+                "\n| cell | {} | spread | runs | {} | change |\n| --- | ---: | ---: | ---: | ---: | ---: |\n",
+                resource.name(),
+                escaped(report.reference()),
+            );
+            for row in rows {
+                let row: Vec<String> = row.iter().map(|field| escaped(field)).collect();
+                let _ = writeln!(text, "| {} |", row.join(" | "));
+            }
+        }
         if let Some(reach) = &task.enough_for {
             let _ = writeln!(text, "\n{}", with_code(&reach.sentence()));
         }
@@ -53,7 +65,7 @@ fn findings(text: &mut String, task: &TaskReport) {
     }
     for finding in &task.findings {
         let of = finding.cell.as_ref().map_or_else(String::new, |name| format!(" {}:", escaped(name)));
-        let (level, reason) = (finding.level.word(), finding.reason.name());
+        let (level, reason) = (finding.level.word(), finding.code());
         let _ = writeln!(text, "- **{level}** (`{reason}`){of} {}  ", with_code(&finding.message));
         let _ = writeln!(text, "  → {}", with_code(&finding.remedy));
         if let Some(stderr) = &finding.stderr {

@@ -11,6 +11,7 @@ fn report() -> Report {
         sizes: BTreeMap::new(),
         now,
         baseline,
+        resources: BTreeMap::new(),
         allowed: Some(Allowed { bytes: Bytes::mib(512), by: AllowedBy::Budget }),
         failed_runs: 0,
         level: Some(Level::Failure),
@@ -19,6 +20,7 @@ fn report() -> Report {
     let finding = |level, reason, cell: Option<&str>| Finding {
         level,
         reason,
+        resource: Resource::Memory,
         cell: cell.map(str::to_owned),
         message: "it is 5 % more, and \"<odd>\"".to_owned(),
         remedy: "look at it".to_owned(),

@@ -24,6 +24,7 @@ pub fn emit_resource(
         Resource::Time => time(consumer, limit.ceil().max(1.0) as u64),
         Resource::Cpu => cores(consumer, typical),
         Resource::Gpu => gpu(consumer, limit.ceil().max(1.0) as u64),
+        Resource::Storage => storage(consumer, limit, typical),
     }?;
     Some(format!("{}\n{declared}", comment(consumer, purpose)))
 }
@@ -71,6 +72,32 @@ fn gpu(consumer: Consumer, bytes: u64) -> Option<String> {
     }
 }
 
+/// What a run may write to the disks of its node: its limit, and for Kubernetes also a request.
+fn storage(consumer: Consumer, limit: f64, typical: f64) -> Option<String> {
+    let mebibytes = |bytes: f64| (bytes / 1_048_576.0).ceil().max(1.0) as u64;
+    let (limit, request) = (mebibytes(limit), mebibytes(typical.min(limit)));
+    // A lower bound: what was removed before the end of a run is not in it.
+    match consumer {
+        Consumer::Slurm => Some(format!("#SBATCH --tmp={limit}M\n")),
+        Consumer::Nextflow => Some(format!("disk {{ {limit}.MB * 2 ** (task.attempt - 1) }}\n")),
+        Consumer::Snakemake => {
+            // Snakemake counts in units of 1,000,000 bytes.
+            let megabytes = (limit * 1_048_576).div_ceil(1_000_000);
+            Some(format!("resources:\n    disk_mb=lambda wildcards, attempt: {megabytes} * 2 ** (attempt - 1)\n"))
+        }
+        Consumer::Kubernetes => Some(format!(
+            "# in resources.requests of the container; files on volumes of their own need none of it:\n\
+             ephemeral-storage: \"{request}Mi\"\n# in resources.limits of the container:\n\
+             ephemeral-storage: \"{limit}Mi\"\n"
+        )),
+        Consumer::TaskApi
+        | Consumer::ProcessingContainer
+        | Consumer::KaapanaOperator
+        | Consumer::Plato
+        | Consumer::Docker => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +124,18 @@ mod tests {
         let of = |consumer| emitted(consumer, Resource::Gpu, 300.2 * f64::from(1 << 20));
         assert_eq!(of(Consumer::KaapanaOperator).unwrap(), "# sort\ngpu_mem_mb=301,\n");
         assert_eq!(Consumer::ALL.into_iter().filter_map(of).count(), 1);
+    }
+
+    #[test]
+    fn storage_is_a_request_and_a_limit_for_kubernetes() {
+        let storage = |consumer| emit_resource(consumer, Resource::Storage, 3_000_000.0, 1_000_000.0, "sort");
+        let kubernetes = storage(Consumer::Kubernetes).unwrap();
+        assert!(kubernetes.contains("need none of it:\nephemeral-storage: \"1Mi\"\n"), "{kubernetes}");
+        assert!(kubernetes.ends_with("limits of the container:\nephemeral-storage: \"3Mi\"\n"), "{kubernetes}");
+        assert_eq!(storage(Consumer::Slurm).unwrap(), "# sort\n#SBATCH --tmp=3M\n");
+        assert!(storage(Consumer::Snakemake).unwrap().contains("disk_mb=lambda wildcards, attempt: 4 *"));
+        assert!(storage(Consumer::Nextflow).unwrap().contains("disk { 3.MB *"));
+        assert_eq!(storage(Consumer::Docker), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::model::units::Bytes;
 use crate::report::column::{Unit, Units};
 use crate::report::describe::{case, evidence, measured, provenance, warnings, when};
 use crate::report::model::{Advice, Cell, Change, Environment, Extent, Level, Report, Run, Score, TaskReport, Totals};
+use crate::report::needs;
 use crate::report::plot::{Size, plots, svg};
 use crate::report::words::{self, UNKNOWN, amount, count, times, unbroken};
 
@@ -27,6 +28,8 @@ pub(super) struct Page {
     style: String,
     script: &'static str,
     notes: Vec<String>,
+    overview_columns: Vec<String>,
+    overview: Vec<Vec<String>>,
     tasks: Vec<TaskPage>,
     json: String,
     json_thinned: Option<String>,
@@ -44,6 +47,10 @@ struct TaskPage {
     sentence: String,
     advice: Vec<Advice>,
     facts: Vec<(&'static str, String)>,
+    request_columns: [&'static str; 6],
+    requests: Vec<[String; 6]>,
+    without_rule: Vec<String>,
+    other_resources: Vec<(&'static str, Vec<(&'static str, String)>)>,
     plots: Vec<PlotPage>,
     rows_of_rules: Vec<Vec<String>>,
     evidence: Vec<(&'static str, String)>,
@@ -195,6 +202,8 @@ impl Page {
             style,
             script,
             notes: report.notes.clone(),
+            overview_columns: needs::overview_columns(report),
+            overview: needs::overview(report),
             tasks: report.tasks.iter().enumerate().map(|(place, task)| TaskPage::new(task, place + 1)).collect(),
             json: escape::json(&json),
             json_thinned: thinned.then(|| {
@@ -243,6 +252,15 @@ impl TaskPage {
             sentence: unbroken(&task.verdict.sentence),
             advice: advice.collect(),
             facts: facts(task).into_iter().map(|(name, value)| (name, unbroken(&value))).collect(),
+            request_columns: needs::COLUMNS,
+            requests: needs::requests(task),
+            without_rule: needs::without_rule(task),
+            other_resources: needs::others(task)
+                .into_iter()
+                .map(|(resource, evidence)| {
+                    (resource, evidence.into_iter().map(|(name, what)| (name, unbroken(&what))).collect())
+                })
+                .collect(),
             plots: plot_pages(task, &id),
             rows_of_rules: rules(task),
             evidence: evidence(task).into_iter().map(|(name, what)| (name, unbroken(&what))).collect(),

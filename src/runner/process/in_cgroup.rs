@@ -124,6 +124,7 @@ impl InCgroup {
         let peak = self.peak(ended.highest, last, left)?;
         let own_limit = problems.read(self.reader.limit());
         let finished = Finished {
+            writable_layer: Reading::Unsupported,
             end: ended.end,
             peak,
             last,

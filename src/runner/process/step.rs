@@ -375,6 +375,7 @@ impl Running for StepRun {
         };
         let own_limit = problems.read(self.reader.limit());
         let mut finished = Finished {
+            writable_layer: Reading::Unsupported,
             end,
             peak,
             last,

@@ -113,6 +113,13 @@ const COLUMNS: &[Column] = &[
     column("conditions", "/conditions", Kind::Json, "its CPUs, governor, load and throttling, as JSON"),
     column("io_read_bytes", "/io/read", Kind::Count, "bytes read from block devices"),
     column("io_written_bytes", "/io/written", Kind::Count, "bytes written to block devices"),
+    column("storage_outputs_bytes", "/storage/outputs_bytes", Kind::Part, "files in its outputs at its end"),
+    column(
+        "storage_writable_layer_bytes",
+        "/storage/writable_layer_bytes",
+        Kind::Part,
+        "writable layer of its container then",
+    ),
     column("pids_peak", "/pids_peak", Kind::Part, "highest number of processes and threads"),
     column("pressure_some_seconds", "/pressure/some_us", Kind::Seconds, "time in which some tasks waited for memory"),
     column("pressure_full_seconds", "/pressure/full_us", Kind::Seconds, "time in which all tasks waited for memory"),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use highwater::model::observation::Observation;
+use highwater::model::reading::Reading;
 use highwater::store;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
@@ -55,6 +56,8 @@ fn a_processing_container_is_swept_over_its_items() {
     assert_eq!(records.len(), 8);
     for run in &records {
         let input = run.inputs[0].all.sum.0;
+        let outputs = run.storage.map(|storage| storage.outputs_bytes);
+        assert_eq!(outputs, Some(Reading::Value(run.inputs[0].all.sum)), "the output is a copy of the input");
         let peak = run.peak.as_ref().value().unwrap().bytes.0;
         // The input is in memory once, and once more in the page cache of the output; the capacity of the vector that
         // it is read into may be twice as large.

@@ -111,7 +111,7 @@ fn the_report_is_there_without_scripts_and_on_paper() {
     assert_eq!(background, "rgb(255, 255, 255)");
     let printed = browser.print();
     assert!(printed.len() > 10_000);
-    assert_eq!(pages(&printed), 3, "verdict, plots and cases on two pages, and the runs");
+    assert_eq!(pages(&printed), 4, "verdict, plots, rules and cases on three pages, and the runs");
     let shown = |what: &str| {
         browser.run(&format!("return [...document.querySelectorAll('{what}')].some((each) => each.checkVisibility())"))
     };

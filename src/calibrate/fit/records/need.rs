@@ -1,7 +1,7 @@
 //! What a run shows about the need of its task.
 
 use crate::model::fit::Censoring;
-use crate::model::observation::{Exactness, Observation, Outcome, Warning};
+use crate::model::observation::{Exactness, Observation, Outcome, Storage, Warning};
 use crate::model::units::Bytes;
 
 /// What a run shows about the need.
@@ -22,6 +22,7 @@ pub(super) enum SkipReason {
     WithoutTime,
     WithoutFloor,
     WithoutGpu,
+    WithoutStorage,
 }
 
 /// The record of the last run of a search contains the result; the others are intermediate steps.
@@ -71,11 +72,24 @@ pub(super) fn time(observation: &Observation) -> Result<Need, SkipReason> {
 /// The cores that a run used on average, in millionths.
 pub(super) fn cpu(observation: &Observation) -> Result<Need, SkipReason> {
     succeeded(observation)?;
-    let cpu = observation.cpu.as_ref().value().ok_or(SkipReason::WithoutTime)?;
+    let cores = cores(observation).ok_or(SkipReason::WithoutTime)?;
+    measured(cores, Censoring::None, observation.wall_us)
+}
+
+/// CPU time by wall time, in millionths of a core.
+pub(in crate::calibrate) fn cores(observation: &Observation) -> Option<Bytes> {
+    let cpu = observation.cpu.as_ref().value()?;
     let used_us = u128::from(cpu.user_us) + u128::from(cpu.system_us);
-    let millionths =
-        (used_us * 1_000_000).checked_div(u128::from(observation.wall_us)).ok_or(SkipReason::WithoutTime)?;
-    measured(Bytes(u64::try_from(millionths).unwrap_or(u64::MAX)), Censoring::None, observation.wall_us)
+    let millionths = (used_us * 1_000_000).checked_div(u128::from(observation.wall_us))?;
+    Some(Bytes(u64::try_from(millionths).unwrap_or(u64::MAX)))
+}
+
+/// The files that a run left in its outputs and in the writable layer of its container.
+pub(super) fn storage(observation: &Observation) -> Result<Need, SkipReason> {
+    succeeded(observation)?;
+    let bytes = observation.storage.and_then(Storage::total).filter(|bytes| *bytes > Bytes::ZERO);
+    let peak = bytes.ok_or(SkipReason::WithoutStorage)?;
+    Ok(Need { peak, censoring: Censoring::None, wall_us: observation.wall_us })
 }
 
 /// The most memory of a run on one GPU. A run without any shows nothing about what others need.

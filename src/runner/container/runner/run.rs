@@ -1,6 +1,7 @@
 //! A running container, from its creation to its removal.
 
 mod follow;
+mod layer;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::signal::Signal;
-use bollard::models::{ContainerState, ContainerStateStatusEnum};
+use bollard::models::ContainerStateStatusEnum;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder,
     StartContainerOptions, UploadToContainerOptionsBuilder,
@@ -18,7 +19,7 @@ use nix::unistd::pipe2;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use self::follow::{ContainerEnd, INSPECT, LOOKING, Reported, follow};
+use self::follow::{ContainerEnd, INSPECT, LOOKING, Reported, follow, seen_from_above, wall};
 use super::container_cgroup::{ContainerCgroup, throttling};
 use super::enclosing_cgroup::EnclosingCgroup;
 use super::logs::{self, Forwarding};
@@ -32,7 +33,7 @@ use crate::host::memory::MemoryReader;
 use crate::host::processes::{FindProcesses, LargestProcesses};
 use crate::host::{HostError, HostRoots};
 use crate::model::observation::{
-    Container, Events, Exactness, Limits, Logs, Peak, PeakSource, RunnerKind, Throttling, Warning,
+    Container, Exactness, Limits, Logs, Peak, PeakSource, RunnerKind, Throttling, Warning,
 };
 use crate::model::problem::one_line;
 use crate::model::reading::Reading;
@@ -65,6 +66,8 @@ pub(super) struct ContainerRun {
     /// Whether the engine was asked to create the container, and to start it.
     was_created: bool,
     was_started: bool,
+    /// Whether the probe was copied into it.
+    has_probe: bool,
     /// The cgroups above the container's, if known.
     above: Option<Above>,
     enclosing: Option<EnclosingCgroup>,
@@ -108,6 +111,7 @@ impl ContainerRun {
             started: Instant::now(),
             was_created: false,
             was_started: false,
+            has_probe: false,
             above: None,
             enclosing,
             container_cgroup: None,
@@ -151,6 +155,7 @@ impl ContainerRun {
             let action = "copy the probe into the container";
             let uploading = docker.upload_to_container(&id, Some(options), bollard::body_full(archive.into()));
             step(&engine, patience, (action, BRISK), uploading, |error| engine_error(action, error))?;
+            self.has_probe = true;
             still_wanted(patience)?;
         }
 
@@ -307,7 +312,8 @@ impl Running for ContainerRun {
         let mut notes = std::mem::take(&mut self.resource_notes);
         let ended = self.end(patience);
         let report = self.report(&ended, patience, &mut notes);
-        let finished = self.read(&ended, report, &mut notes)?;
+        let writable_layer = self.writable_layer(&ended, patience);
+        let finished = Finished { writable_layer, ..self.read(&ended, report, &mut notes)? };
         let oom_killed = self.was_oom_killed(&ended, &finished);
         self.tidy_up(&ended, patience, &mut notes)?;
         let unanswered = patience.unanswered().to_vec();
@@ -585,21 +591,4 @@ impl Drop for ContainerRun {
             tracing::warn!("{warning}");
         }
     }
-}
-
-/// v1 counts limit hits in the cgroup that has the limit, the container's own: they do not show in the cgroup above.
-fn seen_from_above(events: Events) -> Events {
-    match events.ooms {
-        Reading::Value(_) => events,
-        Reading::Unsupported | Reading::Gone => {
-            Events { limit_hits: events.ooms, ooms: events.ooms, oom_kills: events.ooms }
-        }
-    }
-}
-
-/// From start to end, by the engine's clock.
-fn wall(state: &ContainerState) -> Option<Duration> {
-    let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    let (started, finished) = (time(&state.started_at)?, time(&state.finished_at)?);
-    Duration::try_from(finished.duration_since(started)).ok()
 }

@@ -16,7 +16,9 @@ use tokio::time::timeout;
 
 use crate::host::cgroup::Cgroup;
 use crate::host::memory::MemoryReader;
+use crate::model::observation::Events;
 use crate::model::problem::one_line;
+use crate::model::reading::Reading;
 use crate::runner::container::runner::logs::LAST_OUTPUT;
 use crate::runner::run_cgroup::has_processes;
 
@@ -131,5 +133,22 @@ async fn wait(docker: &Docker, id: &str) -> Result<i64, String> {
         }
         Some(Err(error)) => Err(format!("lost the connection to the engine ({})", one_line(&error))),
         None => Err("the engine closed the connection".to_owned()),
+    }
+}
+
+/// From start to end, by the engine's clock.
+pub(super) fn wall(state: &ContainerState) -> Option<Duration> {
+    let time = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let (started, finished) = (time(&state.started_at)?, time(&state.finished_at)?);
+    Duration::try_from(finished.duration_since(started)).ok()
+}
+
+/// v1 counts limit hits in the cgroup that has the limit, the container's own: they do not show in the cgroup above.
+pub(super) fn seen_from_above(events: Events) -> Events {
+    match events.ooms {
+        Reading::Value(_) => events,
+        Reading::Unsupported | Reading::Gone => {
+            Events { limit_hits: events.ooms, ooms: events.ooms, oom_kills: events.ooms }
+        }
     }
 }
