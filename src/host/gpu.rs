@@ -165,7 +165,7 @@ impl GpuWatch {
         let (orders, received) = channel();
         let (sender, ready) = channel();
         let (results, result) = channel();
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let devices = library().and_then(|nvml| nvml.map(device::all).transpose());
             let (devices, problems) = match devices {
                 Ok(Some((devices, problems))) if !devices.is_empty() || !problems.is_empty() => (devices, problems),
@@ -179,9 +179,12 @@ impl GpuWatch {
             }
         });
         Self(match ready.recv_timeout(BEGIN) {
-            Ok(Ok(false)) => State::Idle,
             Ok(Ok(true)) => State::Watching { orders, result },
-            Ok(Err(reason)) => State::Failed(reason),
+            Ok(answer) => {
+                // Nothing of it is left when the task is started.
+                let _ = thread.join();
+                answer.map_or_else(State::Failed, |_| State::Idle)
+            }
             Err(_) => {
                 HANGS.store(true, Ordering::Relaxed);
                 State::Failed(no_answer(BEGIN))

@@ -84,6 +84,10 @@ fn table() -> Vec<(Value, &'static str)> {
             json!({"code": "unread-samples", "reason": "failed to read x"}),
             "some samples could not be read: failed to read x",
         ),
+        (
+            json!({"code": "gpu-unread", "reason": "failed to read x"}),
+            "GPU memory was not read, or not completely: failed to read x",
+        ),
         (json!({"code": "unreadable", "reason": "failed to read x"}), "failed to read x"),
         (
             json!({"code": "limits-copied", "cgroup": "/sys/fs/cgroup/a"}),
