@@ -76,6 +76,10 @@ fn table() -> Vec<(Value, &'static str)> {
              may be charged to other processes",
         ),
         (
+            json!({"code": "time-disturbed"}),
+            "other runs of the sweep used the same CPUs at the same time: its time is disturbed (use --pin, or --jobs 1)",
+        ),
+        (
             json!({"code": "missed-samples", "mean_us": 25_000, "requested_us": 5_000}),
             "one sample every 25.0 ms instead of every 5.0 ms as requested with --sample-interval: sampling takes \
              longer than that, or the machine is busy",
