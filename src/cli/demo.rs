@@ -51,7 +51,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// The sizes of the generated inputs, in MiB.
-const SIZES: [u64; 9] = [2, 4, 6, 8, 12, 20, 32, 48, 64];
+const SIZES: [u64; 9] = [2, 4, 6, 8, 16, 24, 32, 48, 64];
 
 pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let machine = Machine::read(HostRoots::default()).map_err(Failure::host)?;

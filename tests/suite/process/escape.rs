@@ -193,7 +193,7 @@ fn work_that_a_daemon_does_is_not_taken_for_the_task_s_own() {
 fn who_has_left_is_ended_with_the_rest() {
     let Some(around) = Around::new("highwater-test-left") else { return skip("no cgroup can be made") };
     let procs = around.inner().join("cgroup.procs");
-    let left = "until grep -qx $! $0; do sleep 0.02; done; sleep 0.1";
+    let left = "until grep -qx $! $0; do sleep 0.02; done; sleep 0.5";
     let script = format!("sh -c 'echo $$ > {}; exec sleep 60' & {left}; echo task $!", procs.display());
     let ran = command(["sh", "-c", &script, procs.to_str().unwrap()]).with(["--timeout", "20s"]).run();
     let observation = ran.observation();
