@@ -156,6 +156,10 @@ release:
     mkdir -p target/dist
     cp target/release/highwater target/dist/highwater
 
+# What a release consists of, in target/dist: archive, .deb, wheel, image, SBOM and checksums.
+dist:
+    packaging/dist
+
 # How many tests the last runs ran, and where.
 ran:
     @echo
