@@ -144,6 +144,7 @@ fn on_cluster(options: ClusterOptions, args: &DoctorArgs) -> Result<Exit, Failur
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
+    args.output.check()?;
     if let Some(options) = args.cluster.options(args.on)? {
         return on_cluster(options, args);
     }

@@ -76,6 +76,7 @@ enum Emit {
 }
 
 pub(crate) fn run(args: &PredictArgs) -> Result<Exit, Failure> {
+    args.output.check()?;
     let mut resolution = args.of.resolve(&args.task, &args.engine)?;
     let prediction = survey(&resolution.task, args.strict, &Terminal::default())?;
     resolution.lint(Some(&prediction), args.target.platform());

@@ -75,7 +75,7 @@ pub(crate) struct RunArgs {
     runs: u32,
     /// Run this command, too, in turns with CMD, and compare what they need: the ratio of memory and times, with an interval.
     ///
-    /// It is split into words as by a shell, and started without one; with --image, these are other arguments of the same
+    /// The result goes to stdout. COMMAND is split into words as by a shell, and started without one; with --image, these are other arguments of the same
     /// image. Which one goes first alternates. stdin is empty, and output is discarded unless there is a --log-dir or
     /// --record. An interval takes 6 rounds.
     #[arg(long, value_name = "COMMAND", conflicts_with = "task")]
@@ -225,7 +225,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         output::say("highwater: the task's rules set no limit, so --enforce has no effect");
     }
     if let Some(line) = &args.vs {
-        return versus::run(args, &machine, &start, line);
+        return versus::run(args, &machine, (&spec, &start), line);
     }
     let mut results = Results::new(args)?;
     let mut signals = Signals::block().map_err(|errno| Failure::new(OWN_FAILURE, errno, None))?;
@@ -305,7 +305,16 @@ fn run_once(
     number: u32,
     signals: &mut Signals,
 ) -> Result<Observation, Failure> {
-    let options = conditions(args, start, number)?;
+    measured_once(args, machine, start, conditions(args, start, number)?, signals)
+}
+
+fn measured_once(
+    args: &RunArgs,
+    machine: &Machine,
+    start: &Workload,
+    options: RunOptions,
+    signals: &mut Signals,
+) -> Result<Observation, Failure> {
     let cache = start.prepare_cache(args.cache.into()).map_err(|failure| Failure::of_run(failure).own())?;
     let mut observation = measured(args, machine, start, &options, signals)?;
     observation.cache = cache;
@@ -346,7 +355,7 @@ fn conditions(args: &RunArgs, start: &Workload, number: u32) -> Result<RunOption
     let mut conditions = limits(args, start);
     match (&args.log_dir, &args.record) {
         (Some(folder), _) => {
-            let stem = if args.runs == 1 { String::new() } else { format!("{number}.") };
+            let stem = if args.runs == 1 && args.vs.is_none() { String::new() } else { format!("{number}.") };
             conditions.output_to(folder, &stem).map_err(Failure::of_run)?;
         }
         (None, Some(record)) => conditions.logs = Some(beside(record, number)),

@@ -51,6 +51,7 @@ struct Json<'a> {
 }
 
 pub(crate) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
+    args.output.check()?;
     let mut cells = Cells::default();
     let mut count = 0;
     let mut unusable_lines = 0;
@@ -67,7 +68,10 @@ pub(crate) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
     let cells = cells.finish();
     match args.format {
         Format::Json => args.output.json(&Json { schema_version: 1, records: count, unusable_lines, cells: &cells })?,
-        Format::Table if cells.is_empty() => output::say("the records contain no runs"),
+        Format::Table if cells.is_empty() => {
+            output::say("the records contain no runs");
+            args.output.text("")?;
+        }
         Format::Table => {
             let heading = heading(count, started, cells.len());
             args.output.text(&format!("{heading}\n\n{}", shown::render(&cells)))?;

@@ -99,6 +99,7 @@ impl ProcessingContainers for Only<'_> {
 }
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<Exit, Failure> {
+    args.output.check()?;
     let variables = args.template.variables()?;
     let mut checked: Vec<Checked> =
         args.files.iter().map(|path| check(path, args.schema, args.target.platform(), &variables)).collect();

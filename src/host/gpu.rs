@@ -73,6 +73,11 @@ fn load() -> Library {
     if path.is_empty() {
         return Ok(None);
     }
+    if cfg!(target_feature = "crt-static") {
+        let reason =
+            "this highwater is linked statically and cannot load a library; build it from source for GPU memory";
+        return if is_named { Err(reason.to_owned()) } else { Ok(None) };
+    }
     match Nvml::builder().lib_path(OsStr::new(&path)).init() {
         Ok(nvml) => Ok(Some(nvml)),
         Err(NvmlError::DriverNotLoaded) if !is_named => Ok(None),
@@ -212,8 +217,8 @@ impl GpuWatch {
             State::Failed(reason) => (Vec::new(), vec![reason]),
             State::Watching { orders, result } => {
                 let _ = orders.send(Order::End);
-                result.recv_timeout(END).unwrap_or_else(|_| {
-                    HANGS.store(true, Ordering::Relaxed);
+                result.recv_timeout(END).unwrap_or_else(|error| {
+                    HANGS.store(error == RecvTimeoutError::Timeout, Ordering::Relaxed);
                     (Vec::new(), vec![no_answer(END)])
                 })
             }

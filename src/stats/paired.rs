@@ -43,20 +43,20 @@ impl Ratio {
 
 /// How many of the sorted averages lie outside of the interval on each side; `None` with too few pairs.
 fn left_out(pairs: usize) -> Option<usize> {
-    // The number of sets of ranks with each sum: the distribution of the signed-rank statistic.
+    // The chance of each sum of ranks: the distribution of the signed-rank statistic. Each rank is in it or not.
     let most = pairs * (pairs + 1) / 2;
-    let mut sets = vec![0.0_f64; most + 1];
-    sets[0] = 1.0;
+    let mut chances = vec![0.0_f64; most + 1];
+    chances[0] = 1.0;
     for rank in 1..=pairs {
-        for sum in (rank..=most).rev() {
-            sets[sum] += sets[sum - rank];
+        for sum in (0..=most).rev() {
+            let with = if sum >= rank { chances[sum - rank] } else { 0.0 };
+            chances[sum] = f64::midpoint(chances[sum], with);
         }
     }
-    let all = (pairs as f64).exp2();
     let mut chance = 0.0;
     let mut below = 0_usize;
-    for set in sets {
-        chance += set / all;
+    for set in chances {
+        chance += set;
         if 2.0 * chance > 1.0 - CONFIDENCE {
             break;
         }
@@ -84,6 +84,8 @@ mod tests {
         assert!(!Ratio::of(&noise).unwrap().differs());
         assert_eq!(Ratio::of(&doubled[..5]).unwrap().interval, None);
         assert_eq!(Ratio::of(&[]), None);
+        let many: Vec<(f64, f64)> = (1..=1100).map(|n| (100.0, 100.0 + f64::from(n % 7))).collect();
+        assert!(Ratio::of(&many).unwrap().interval.is_some_and(|(low, high)| low < high));
         assert_eq!(Ratio::of(&[(0.0, 1.0)]), None);
     }
 }

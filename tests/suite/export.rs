@@ -104,6 +104,18 @@ fn columns_of_numbers_hold_numbers_or_nothing() {
     }
 }
 
+#[test]
+fn one_column_of_several_that_belong_together_is_enough() {
+    let text = "peak_bytes,wall_seconds,storage_outputs_bytes\n1000,1,5\n";
+    let (read, left_out) = table::parse("table", text, &blank(Timestamp::UNIX_EPOCH)).unwrap();
+    assert_eq!((read.len(), left_out.len()), (1, 0));
+    assert_eq!(read[0].storage.unwrap().outputs_bytes.value().unwrap().0, 5);
+    // JSON with blanks, as other programs write it.
+    let text = "peak_bytes,wall_seconds,unread\n,1,\"{ \"\"peak_bytes\"\" : \"\"gone\"\" }\"\n";
+    let (read, left_out) = table::parse("table", text, &blank(Timestamp::UNIX_EPOCH)).unwrap();
+    assert_eq!((read.len(), left_out.len()), (1, 0));
+}
+
 /// Fields that may be `unsupported` or `gone`.
 const READINGS: [&str; 25] = [
     "/peak",

@@ -82,7 +82,7 @@ fn what_one_resource_lacks_does_not_keep_the_others() {
     let (status, stdout, stderr) = records.fit(&["--on", "all", "--format", "json"]);
     let all: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), ["memory", "time"], "{status}");
-    assert!(stderr.contains("skipped 16 runs: 16 without a time, or killed"), "{stderr}");
+    assert!(stderr.contains("skipped 16 runs: 16 without a time or CPU time, or killed"), "{stderr}");
     let (_, docker, stderr) = records.fit(&["--on", "all", "--emit", "docker"]);
     assert!(docker.contains("--memory=") && stderr.contains("docker has no setting for time"), "{stderr}");
 }

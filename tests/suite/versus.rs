@@ -48,10 +48,35 @@ fn nothing_is_compared_if_one_fails() {
     assert_eq!(output.status.code(), Some(7));
     assert!(output.stdout.is_empty());
     assert!(
-        text(&output.stderr).contains("B exited with status 7, so nothing is compared"),
+        text(&output.stderr).contains("nothing is compared, because a run of B ended so: exited with status 7"),
         "{}",
         text(&output.stderr)
     );
+}
+
+#[test]
+fn the_output_of_both_is_kept_and_their_inputs_are_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("data"), "1234").unwrap();
+    let options = ["-r", "1", "-q", "--log-dir", &at("logs"), "--record", &at("runs.jsonl"), "--input", &at("data")];
+    let output = versus(&options, "echo B", "echo A");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let logs = std::fs::read_dir(at("logs")).unwrap().map(|log| std::fs::read_to_string(log.unwrap().path()).unwrap());
+    let mut logs: Vec<String> = logs.filter(|log| !log.is_empty()).collect();
+    logs.sort();
+    assert_eq!(logs, ["A\n", "B\n"]);
+    for line in std::fs::read_to_string(at("runs.jsonl")).unwrap().lines() {
+        let run: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(run["inputs"][0]["all"]["sum"], 4, "{line}");
+    }
+}
+
+#[test]
+fn more_rounds_than_can_be_compared_are_refused() {
+    let output = versus(&["-r", "501"], "true", "echo ran >&2");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("501 rounds are too many for --vs"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -59,7 +84,7 @@ fn a_command_that_no_shell_would_take_is_refused() {
     for other in ["", "  ", "sort 'data"] {
         let output = versus(&[], other, "echo ran >&2");
         assert_eq!(output.status.code(), Some(2), "{other}");
-        assert!(text(&output.stderr).contains("--vs is no command"), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("--vs is not a command"), "{}", text(&output.stderr));
         assert!(!text(&output.stderr).contains("ran"), "{other}");
     }
 }

@@ -157,7 +157,9 @@ impl CellRuns {
         for (resource, _) in task.thresholds.resources.compared() {
             let rounds = self.resources.entry(resource).or_default();
             rounds.resize(rounds.len().max(round + 1), Vec::new());
-            rounds[round].extend(amount(resource, observation).map(Sample::exact));
+            // A run that was held back, by others or by a limit, does not show what it takes alone.
+            let is_own = !observation.is_time_disturbed() && !observation.censored;
+            rounds[round].extend(amount(resource, observation).filter(|_| is_own).map(Sample::exact));
         }
         let Some(peak) = peak else {
             self.unmeasured += 1;

@@ -61,7 +61,7 @@ impl Judge<'_> {
                 continue;
             }
             let differences = self.host.as_ref().map(|now| then.host.differences(now)).unwrap_or_default();
-            if resource == Resource::Time && !differences.is_empty() {
+            if !differences.is_empty() {
                 let message = format!(
                     "the {name} was not compared, because the baseline was made on a different host: {}",
                     differences.join("; ")
@@ -127,7 +127,7 @@ impl Judge<'_> {
         let (name, reference) = (resource.name(), self.reference.name());
         let message = format!("growth of {name} was not checked: no cell has it in {reference}");
         let update = format!(
-            "recreate it with `highwater check --update-baseline`, or remove `[thresholds.{resource}]` to compare memory only"
+            "recreate it with `highwater check --update-baseline` and the same thresholds, or leave out those of {resource}"
         );
         let level = match self.thresholds.no_baseline {
             Reaction::Fail => Level::TooLittleData,
@@ -204,6 +204,8 @@ impl Judge<'_> {
                 let message = message(&has(resource, "grown"));
                 self.report_of(resource, Level::Failure, Reason::Growth, Some(cell), message, remedy);
             }
+            // Fewer cores may be those of a slower task.
+            Change::Shrunk if resource == Resource::Cpu => {}
             Change::Shrunk => {
                 let remedy = match self.reference {
                     Reference::Revision(_) => "limits derived from it can be lowered",

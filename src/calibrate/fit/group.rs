@@ -209,7 +209,7 @@ impl SkippedRuns {
             (self.interrupted, "interrupted"),
             (self.unmeasured, "without a peak"),
             (self.unsized_inputs, "without input sizes"),
-            (self.without_time, "without a time, or killed"),
+            (self.without_time, "without a time or CPU time, or killed"),
             (self.without_floor, "without a floor"),
             (self.without_gpu, "without GPU memory"),
             (self.without_storage, "without a size of what they wrote"),

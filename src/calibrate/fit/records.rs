@@ -362,7 +362,8 @@ impl TaskRuns {
 
     fn disturbed(&self) -> Option<Warning> {
         let runs = self.runs.iter().filter(|run| run.is_disturbed).count();
-        (runs > 0 && !self.is_of_memory()).then_some(Warning::TimesDisturbed { runs, of: self.runs.len() })
+        (runs > 0 && matches!(self.metric, Metric::Time | Metric::Cpu))
+            .then_some(Warning::TimesDisturbed { runs, of: self.runs.len() })
     }
 
     fn keep(&mut self, line: u64, observation: &Observation, need: &Need, n: Option<Bytes>) {

@@ -60,17 +60,16 @@ fn fitted(group: &Group, fitted: &ResourceFit) -> Option<FittedNeed> {
         Some(_) => ("", 1.0),
         None => unit_of_size(inputs.largest),
     };
-    let predictor = match unit_name {
-        "" => fit.predictor.clone(),
-        unit => format!("{}, in {unit}", fit.predictor),
-    };
+    // Beside rules in bytes, n has to have its unit.
+    let n = if unit_name.is_empty() { "·n".to_owned() } else { format!("·(n/{unit_name})") };
+    let rule = |rule| resource.describe_rule(rule, unit).replace("·n", &n);
     Some(FittedNeed {
         n: amount.n,
         request: amount.typical,
         limit: amount.limit,
-        request_rule: resource.describe_rule(&fit.request, unit),
-        limit_rule: resource.describe_rule(&fit.rule, unit),
-        predictor: Some(predictor).filter(|_| fit.rule.exponent > 0),
+        request_rule: rule(&fit.request),
+        limit_rule: rule(&fit.rule),
+        predictor: Some(fit.predictor.clone()).filter(|_| fit.rule.exponent > 0),
         lower_bound: fit.lower_bound,
         enough_for: fitted.enough_for.map(|reach| reach.limit),
         smallest: inputs.smallest,

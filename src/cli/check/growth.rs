@@ -11,7 +11,7 @@ pub(super) struct GrowthArgs {
     /// Compare wall time, too, and ignore growth by less than SHARE [default: 10% if time is compared].
     ///
     /// Growth also has to exceed what the scatter of the runs explains, measured over those of the baseline and the current
-    /// ones. Time is not compared with a baseline from another host: use --against.
+    /// ones. Time and cores are not compared with a baseline from another host: use --against.
     #[arg(long, value_name = "SHARE", value_parser = relative_share)]
     time_relative: Option<f64>,
     /// Compare wall time, too, and ignore growth by less than DURATION [default: 100ms if time is compared].

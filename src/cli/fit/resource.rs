@@ -30,7 +30,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::TooLittleData, "no rule was found for any resource", None));
     }
     match (args.emit, args.format) {
-        (Some(_), _) => output::text(&fitted.iter().map(|(_, one)| one.text.as_str()).collect::<String>())?,
+        (Some(_), _) => output::text(&declared(&fitted))?,
         (None, Format::Table) => {
             let texts: Vec<&str> = fitted.iter().map(|(_, one)| one.text.as_str()).collect();
             output::text(&texts.join("\n"))?;
@@ -49,6 +49,17 @@ struct Fitted {
     /// The table, or the declaration with --emit.
     text: String,
     json: serde_json::Value,
+}
+
+/// The declarations one after the other; PLATO's element for memory has the cores as well.
+fn declared(fitted: &[(Resource, Fitted)]) -> String {
+    const ONE: &str = "<cpu>1</cpu>";
+    let text = |of: Resource| fitted.iter().find(|(resource, _)| *resource == of).map(|(_, one)| one.text.as_str());
+    let cores = text(Resource::Cpu).and_then(|text| text.lines().find(|line| line.starts_with("<cpu>")));
+    let cores = cores.filter(|_| text(Resource::Memory).is_some_and(|memory| memory.contains(ONE)));
+    let Some(cores) = cores else { return fitted.iter().map(|(_, one)| one.text.as_str()).collect() };
+    let others = fitted.iter().filter(|(resource, _)| *resource != Resource::Cpu);
+    others.map(|(_, one)| one.text.replace(ONE, cores)).collect()
 }
 
 fn fit_one(args: &FitArgs, metric: Metric) -> Result<Fitted, Failure> {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use highwater::calibrate::workload::Workload;
+use highwater::calibrate::workload::{Spec, Workload};
 use highwater::host::machine::Machine;
 use highwater::model::escape;
 use highwater::model::observation::{Exactness, Observation, Outcome};
@@ -12,12 +12,15 @@ use highwater::stats::paired::Ratio;
 use highwater::stats::summary::median;
 use serde::Serialize;
 
-use super::{Format, OWN_FAILURE, RunArgs, append, conditions, measured, warm_up};
+use super::{Format, OWN_FAILURE, RunArgs, append, conditions, input_sizes, measured_once, warm_up};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::feedback::Terminal;
 use crate::cli::signals::Signals;
 use crate::cli::{output, output_file, records, table};
+
+/// The most rounds: what the ratio costs grows with their cube.
+const MOST_ROUNDS: u32 = 500;
 
 /// The result as JSON.
 #[derive(Serialize)]
@@ -37,13 +40,24 @@ struct Ratios {
 }
 
 /// Runs the command and the other one in turns.
-pub(super) fn run(args: &RunArgs, machine: &Machine, first: &Workload, line: &str) -> Result<Exit, Failure> {
+pub(super) fn run(
+    args: &RunArgs,
+    machine: &Machine,
+    (spec, first): (&Spec, &Workload),
+    line: &str,
+) -> Result<Exit, Failure> {
+    if args.runs > MOST_ROUNDS {
+        let help = format!("give at most {MOST_ROUNDS}; an interval takes 6");
+        return Err(Failure::new(Exit::Usage, format!("{} rounds are too many for --vs", args.runs), Some(help)));
+    }
     let help =
         "write the other command as in a shell, such as --vs 'sort --parallel=2 data'; highwater starts no shell";
     let words = shlex::split(line).filter(|words| !words.is_empty());
-    let words = words.ok_or_else(|| Failure::new(Exit::Usage, "--vs is no command", Some(help.to_owned())))?;
-    let mut spec = args.subject.spec();
-    spec.inputs.clone_from(&args.input);
+    let words = words.ok_or_else(|| {
+        Failure::new(Exit::Usage, "--vs is not a command, or a quote in it is not closed", Some(help.to_owned()))
+    })?;
+    let sizes = input_sizes(&args.input)?;
+    let mut spec = spec.clone();
     spec.command = words.into_iter().map(OsString::from).collect();
     let second = Workload::open(&spec, &Terminal::default()).map_err(Failure::of_run)?;
     if let Some(path) = &args.output {
@@ -68,13 +82,19 @@ pub(super) fn run(args: &RunArgs, machine: &Machine, first: &Workload, line: &st
                 (options.stdout, options.stderr) = (Output::Null, Output::Null);
             }
             options.stdin = Stdin::Null;
-            let cache = start.prepare_cache(args.cache.into()).map_err(|failure| Failure::of_run(failure).own())?;
-            let mut observation = measured(args, machine, start, &options, &mut signals)?;
-            observation.cache = cache;
+            let mut observation = measured_once(args, machine, start, options, &mut signals)?;
+            observation.inputs.extend(sizes.clone());
+            let spoiled = start.check_inputs(&mut observation);
             append(record.as_mut(), &observation).map_err(|error| records::unstored(error).own())?;
-            if observation.outcome.has_failed() || observation.has_lost_engine() {
+            if let Some(spoiled) = spoiled {
+                return Err(Failure::of_run(spoiled));
+            }
+            if !observation.outcome.succeeded() || observation.has_lost_engine() {
                 let name = ["A", "B"][which];
-                output::say(&format!("highwater: {name} {}, so nothing is compared", observation.outcome.words()));
+                output::say(&format!(
+                    "highwater: nothing is compared, because a run of {name} ended so: {}",
+                    observation.outcome.words()
+                ));
                 return Ok(Exit::Task(observation.outcome.status()));
             }
             runs[which].push(observation);
@@ -92,7 +112,9 @@ pub(super) fn run(args: &RunArgs, machine: &Machine, first: &Workload, line: &st
     let text = match args.format {
         Format::Table => escape::lines(&render(&result, args, line)),
         Format::Json => {
-            serde_json::to_string_pretty(&result).map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n"
+            let json =
+                serde_json::to_string_pretty(&result).map_err(|error| Failure::new(OWN_FAILURE, &error, None))?;
+            escape::json(&json) + "\n"
         }
     };
     output::data_to(args.output.as_deref(), &text).map_err(Failure::own)?;
@@ -146,7 +168,11 @@ fn render(result: &Versus, args: &RunArgs, line: &str) -> String {
             middle(&result.a),
             middle(&result.b),
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.2}", ratio.ratio)),
-            interval.map_or_else(|| "from 6 rounds".to_owned(), |(low, high)| format!("{low:.2} to {high:.2}")),
+            match (ratio, interval) {
+                (_, Some((low, high))) => format!("{low:.2} to {high:.2}"),
+                (Some(_), None) => "from 6 rounds".to_owned(),
+                (None, None) => "-".to_owned(),
+            },
         ]
     };
     let Ratios { peak, wall_time, cpu_time } = &result.ratios;
@@ -163,6 +189,13 @@ fn render(result: &Versus, args: &RunArgs, line: &str) -> String {
 /// What the peaks show.
 fn verdict(result: &Versus) -> String {
     let runs = || result.a.iter().chain(&result.b);
+    if runs().any(|run| peak_bytes(run).is_none()) {
+        return "a peak is missing, so the need of A and B cannot be compared".to_owned();
+    }
+    if runs().any(|run| run.censored) {
+        return "a run reached its limit, so the need of A and B cannot be compared; run them without a limit"
+            .to_owned();
+    }
     let bound = |run: &Observation| match run.peak.as_ref().value()?.exactness {
         Exactness::Exact { error_bound_bytes } => Some(error_bound_bytes.0 as f64),
         Exactness::LowerBound { .. } => None,
@@ -175,7 +208,7 @@ fn verdict(result: &Versus) -> String {
     let resolution = bounds.into_iter().fold(0.0, f64::max);
     let middle = |runs: &[Observation]| median(&runs.iter().filter_map(peak_bytes).collect::<Vec<_>>());
     let (Some(ratio), Some(a), Some(b)) = (result.ratios.peak, middle(&result.a), middle(&result.b)) else {
-        return "a peak is missing, so the need of A and B cannot be compared".to_owned();
+        return "a peak is 0, so there is no ratio".to_owned();
     };
     if (a - b).abs() <= resolution {
         return format!("no difference in memory beyond the error of a peak, {}", Bytes(resolution as u64));

@@ -224,6 +224,11 @@ impl Device {
             }
         }
         sums.own = sums.own.max(Some(own));
-        sums.others = sums.others.max(others);
+        // Once it is unknown, it stays so.
+        sums.others = match (sums.taken, sums.others, others) {
+            (1, _, others) => others,
+            (_, Some(most), Some(others)) => Some(most.max(others)),
+            _ => None,
+        };
     }
 }

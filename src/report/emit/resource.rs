@@ -34,9 +34,9 @@ fn time(consumer: Consumer, seconds: u64) -> Option<String> {
     match consumer {
         Consumer::Slurm => Some(format!("#SBATCH --time={}:{:02}:00\n", minutes / 60, minutes % 60)),
         Consumer::Nextflow => Some(format!("time {{ {seconds}.s * 2 ** (task.attempt - 1) }}\n")),
-        Consumer::Snakemake => {
-            Some(format!("resources:\n    runtime=lambda wildcards, attempt: {minutes} * 2 ** (attempt - 1)\n"))
-        }
+        Consumer::Snakemake => Some(format!(
+            "# in resources of the rule:\nruntime=lambda wildcards, attempt: {minutes} * 2 ** (attempt - 1),\n"
+        )),
         Consumer::Kubernetes => Some(format!("# in the spec of the pod or job:\nactiveDeadlineSeconds: {seconds}\n")),
         Consumer::KaapanaOperator => Some(format!("execution_timeout=timedelta(seconds={seconds}),\n")),
         Consumer::TaskApi | Consumer::ProcessingContainer | Consumer::Plato | Consumer::Docker => None,
@@ -83,7 +83,9 @@ fn storage(consumer: Consumer, limit: f64, typical: f64) -> Option<String> {
         Consumer::Snakemake => {
             // Snakemake counts in units of 1,000,000 bytes.
             let megabytes = (limit * 1_048_576).div_ceil(1_000_000);
-            Some(format!("resources:\n    disk_mb=lambda wildcards, attempt: {megabytes} * 2 ** (attempt - 1)\n"))
+            Some(format!(
+                "# in resources of the rule:\ndisk_mb=lambda wildcards, attempt: {megabytes} * 2 ** (attempt - 1),\n"
+            ))
         }
         Consumer::Kubernetes => Some(format!(
             "# in resources.requests of the container; files on volumes of their own need none of it:\n\

@@ -42,8 +42,9 @@ fn read(rows: &mut Rows<'_>, blank: &Value) -> (Vec<Observation>, Vec<LeftOut>) 
     let mut runs = HashMap::new();
     while let Some(row) = rows.next() {
         let needed = [("peak_bytes", "no peak"), ("wall_seconds", "no time")];
-        let unread = rows.value(&row, "unread").unwrap_or_default();
-        let is_missing = |name: &str| rows.value(&row, name).is_none() && !unread.contains(&format!("\"{name}\":"));
+        let unread = rows.value(&row, "unread").and_then(|cell| serde_json::from_str::<Map<String, Value>>(cell).ok());
+        let is_unread = |name: &str| unread.as_ref().is_some_and(|unread| unread.contains_key(name));
+        let is_missing = |name: &str| rows.value(&row, name).is_none() && !is_unread(name);
         if let Some((_, reason)) = needed.iter().find(|(name, _)| is_missing(name)) {
             left_out.push(LeftOut { line: rows.line_of(&row), reason: (*reason).to_owned() });
         } else if let Some(object) = built(rows, &row, &known) {
@@ -127,6 +128,7 @@ fn filled(mut object: Map<String, Value>, blank: &Value) -> Value {
             reason: "the imported table does not say how it was measured".to_owned(),
             remedy: "measure the task with highwater".to_owned(),
         }},
+        "storage": {"outputs_bytes": "unsupported", "writable_layer_bytes": "unsupported"},
         "sweep": {"case": ""},
     });
     for whole in [&unread, blank] {

@@ -1,7 +1,7 @@
 //! What a run shows about the need of its task.
 
 use crate::model::fit::Censoring;
-use crate::model::observation::{Exactness, Observation, Outcome, Storage, Warning};
+use crate::model::observation::{Exactness, Observation, Outcome, RunnerKind, Warning};
 use crate::model::units::Bytes;
 
 /// What a run shows about the need.
@@ -87,9 +87,11 @@ pub(in crate::calibrate) fn cores(observation: &Observation) -> Option<Bytes> {
 /// The files that a run left in its outputs and in the writable layer of its container.
 pub(super) fn storage(observation: &Observation) -> Result<Need, SkipReason> {
     succeeded(observation)?;
-    let bytes = observation.storage.and_then(Storage::total).filter(|bytes| *bytes > Bytes::ZERO);
-    let peak = bytes.ok_or(SkipReason::WithoutStorage)?;
-    Ok(Need { peak, censoring: Censoring::None, wall_us: observation.wall_us })
+    let storage = observation.storage.ok_or(SkipReason::WithoutStorage)?;
+    let peak = storage.total().filter(|bytes| *bytes > Bytes::ZERO).ok_or(SkipReason::WithoutStorage)?;
+    let is_part = observation.runner == RunnerKind::Container && storage.writable_layer_bytes.value().is_none();
+    let censoring = if is_part { Censoring::LowerBound } else { Censoring::None };
+    Ok(Need { peak, censoring, wall_us: observation.wall_us })
 }
 
 /// The most memory of a run on one GPU. A run without any shows nothing about what others need.

@@ -9,7 +9,7 @@ use crate::tree;
 
 /// The size of all files in these directories; `None` if there are none, or one of them cannot be read.
 pub(super) fn size_of_outputs(directories: &[PathBuf]) -> Option<Bytes> {
-    let sizes = directories.iter().map(|directory| match tree::list(directory, &tree::Options::default()) {
+    let sizes = directories.iter().map(|directory| match tree::list(directory, &options()) {
         Ok(listing) => Some(listing.bytes()),
         Err(error) => {
             tracing::debug!("failed to read the size of an output: {error}");
@@ -18,6 +18,11 @@ pub(super) fn size_of_outputs(directories: &[PathBuf]) -> Option<Bytes> {
     });
     let sizes: Vec<Bytes> = sizes.collect::<Option<_>>()?;
     (!sizes.is_empty()).then(|| sizes.into_iter().sum())
+}
+
+/// Each file once, and nothing that cannot be read.
+fn options() -> tree::Options<'static> {
+    tree::Options { strict: true, count_each_inode_once: true, ..tree::Options::default() }
 }
 
 /// Moves the outputs of a run to where they are kept, or copies them to another file system.

@@ -21,6 +21,7 @@ impl Watch<'_> {
     pub(super) fn find_submitted(&mut self, cancel: &dyn Cancel) -> Result<(), Failure> {
         let mut kept = Vec::new();
         for mut array in std::mem::take(&mut self.jobs.arrays) {
+            let was_unknown = array.job.is_none();
             let find = || slurm::named(&array.name, cancel).map(|mut jobs| jobs.pop()).map_err(refused);
             // Without keys, it was given up before.
             if array.job.is_none() && !array.cells.is_empty() {
@@ -37,6 +38,9 @@ impl Watch<'_> {
                     slurm::cancel_named(&array.name).map_err(refused)?;
                     continue;
                 }
+            }
+            if was_unknown {
+                // Also if an earlier highwater was killed when it had removed them.
                 self.write_keys(&array.name, &array.cells)?;
             }
             kept.push(array);
