@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use highwater::calibrate::cells::{Cell, OutlierKind, Warning};
+use highwater::model::plan::CPUS;
 use highwater::model::units::{Bytes, duration};
 
 use super::output;
@@ -137,7 +138,7 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
 /// What more CPUs bring, for cells that differ in them.
 fn scaling(cells: &[Cell]) -> String {
     let others = |cell: &Cell| {
-        let others = cell.parameters.iter().filter(|(name, _)| *name != "cpus");
+        let others = cell.parameters.iter().filter(|(name, _)| *name != CPUS);
         chosen(&others.map(|(name, value)| (name.clone(), value.clone())).collect())
     };
     let rows = cells.iter().filter_map(|cell| {

@@ -19,7 +19,7 @@ Examples:
   highwater export sweeps/lungs/ | highwater fit -
 
 A cell is empty if the run has no such value. The column unread names the numbers that could not be read \
-(`unsupported`, `gone`) and the limits that there are not (`none`). The names of the columns contain the units; seconds have up to six decimals and are exact. In addition to the \
+(`unsupported`, `gone`) and absent limits (`none`). The names of the columns contain the units; seconds have up to six decimals and are exact. In addition to the \
 columns of --columns, there are for each channel input_bytes.CHANNEL.sum, .max_file_size and .max_item_sum, \
 input_files.CHANNEL, input_items.CHANNEL and the names of the largest; the same for the files with one extension, as \
 extension_bytes.CHANNEL[*.EXT].sum and so on; and for each parameter parameter.NAME.

@@ -31,8 +31,8 @@ A table is recognized by its columns: `peak_bytes` and `wall_seconds` (highwater
 A peak that another program sampled is a lower bound, and the record says why. Neither Nextflow nor Snakemake reports \
 the sizes of inputs: a rule that grows with them needs runs of `highwater sweep`. Rows without a time are \
 skipped and reported. So are rows without a peak, except those of Nextflow and Snakemake: they are kept for their \
-time, and so that `fit --all` names their tasks. Nextflow's status 137 means SIGKILL, whoever sent \
-it. highwater assumes that memory ran out, so the task gets more than it had requested (`memory` in `trace.fields`). Remove such rows if something \
+time, and so that `fit --all` names their tasks. Nextflow's status 137 means SIGKILL, from the \
+kernel or from anyone else. highwater assumes that memory ran out, so the task gets more than it had requested (`memory` in `trace.fields`). Remove such rows if something \
 else killed the runs. Columns such as `parameter.LEVEL` are parameters; each choice of them is a separate cell.
 
 Exit status: 0 done, 2 invalid table, 3 the output cannot be written, 5 no row contains a measured run (rows without a \

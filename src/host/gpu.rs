@@ -143,7 +143,7 @@ pub struct GpuWatch(State);
 
 #[derive(Debug)]
 enum State {
-    /// There is no library, or the run is not on this machine.
+    /// No library was found, or the run is on another machine.
     Idle,
     Failed(String),
     Watching {

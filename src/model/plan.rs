@@ -22,7 +22,7 @@ use super::units::Bytes;
 pub use grid::{GridError, Parameter, combinations, scan};
 pub use key::{Conditions, Identity, digest_of_contents, digest_of_listing};
 pub use order::{Order, OrderError, in_order};
-pub use parameters::Parameters;
+pub use parameters::{CPUS, Parameters};
 pub use pick::{Count, Pick, PickError, grown, picked};
 pub use source::{InputSource, Unit};
 

@@ -57,7 +57,7 @@ impl<T> Reading<T> {
 }
 
 impl<T> From<Option<T>> for Reading<T> {
-    /// `Unsupported` if there is no value.
+    /// `Unsupported` for `None`.
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Unsupported, Self::Value)
     }

@@ -126,9 +126,9 @@ impl Image {
     }
 
     /// The CPUs that the task may use, unless it has ours.
-    pub(super) fn cpus(&self) -> Option<CpuSet> {
+    pub(super) fn cpus(&self) -> Result<Option<CpuSet>, Errno> {
         let [.., cpus] = self.words.groups();
-        cpus.first()?.to_str().ok()?.parse::<CpuList>().ok()?.to_set()
+        cpu_set(&cpus)
     }
 
     /// The namespaces that the task enters: mount, then user.
@@ -168,6 +168,13 @@ pub(super) struct Setup<'a> {
     pub(super) oom_score: u32,
 }
 
+/// The CPUs of a list, of which there is at most one.
+fn cpu_set(lists: &[&CStr]) -> Result<Option<CpuSet>, Errno> {
+    let Some(list) = lists.first() else { return Ok(None) };
+    let cpus = list.to_str().ok().and_then(|list| list.parse::<CpuList>().ok());
+    cpus.and_then(|cpus| cpus.to_set()).map(Some).ok_or(Errno::EINVAL)
+}
+
 /// Starts the program; returns once it is executed, or has failed to.
 pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
     let [candidates, arguments, environment, working_directory, cpus] = setup.words.groups();
@@ -176,10 +183,7 @@ pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
     let mut script = vec![c"/bin/sh".as_ptr(), std::ptr::null()];
     script.extend(argv.iter().skip(1));
     let join = setup.join;
-    let cpus = cpus.first().map(|cpus| {
-        let cpus = cpus.to_str().ok().and_then(|cpus| cpus.parse::<CpuList>().ok());
-        cpus.and_then(|cpus| cpus.to_set()).ok_or(Failure { step: Step::Cpus, errno: Errno::EINVAL })
-    });
+    let cpus = cpu_set(&cpus).map_err(|errno| Failure { step: Step::Cpus, errno })?;
     let mut plan = Plan {
         candidates: &candidates,
         working_directory: working_directory.first().copied(),
@@ -193,7 +197,7 @@ pub(super) fn spawn(setup: &Setup<'_>) -> Result<Spawned, Failure> {
         },
         namespaces: setup.namespaces,
         oom_score: oom_score(setup.oom_score),
-        cpus: cpus.transpose()?,
+        cpus,
         pipe: None,
         failure: None,
         faults: None,

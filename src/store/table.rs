@@ -9,7 +9,7 @@
 //! | a number | integer bytes and counts; seconds with up to six decimals, which is exact |
 //!
 //! `unread` is a JSON object with the columns whose number could not be read (`unsupported`, `gone`; so do those that are
-//! read together with it), and limits that there are not (`none`).
+//! read together with it), and absent limits (`none`).
 //!
 //! A string that a spreadsheet would take for a formula (it begins with `=`, `+`, `-` or `@` and is not a number) is
 //! prefixed with `'`; one with control characters is written as a JSON string. Reading the table undoes both.

@@ -5,10 +5,8 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::Cell;
+use crate::model::plan::CPUS;
 use crate::model::units::Bytes;
-
-/// The parameter, as `sweep --cpus` sets it.
-const CPUS: &str = "cpus";
 
 /// A cell compared with the one that differs from it only in having the fewest CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -174,12 +174,12 @@ pub struct SkippedRuns {
     pub unsized_inputs: usize,
     /// They have no wall time or CPU time, one of 0, or were killed before their end.
     pub without_time: usize,
-    /// They are not the result of a search for the minimum limit, which is to be fitted.
+    /// The minimum limit is fitted, and they are not the result of a search for it.
     pub without_floor: usize,
-    /// They have no memory on a GPU, which is to be fitted.
+    /// GPU memory is fitted, and they used none.
     #[serde(skip_serializing_if = "is_zero")]
     pub without_gpu: usize,
-    /// What they wrote is not recorded, or nothing.
+    /// Storage is fitted, and they wrote nothing or the record does not have it.
     #[serde(skip_serializing_if = "is_zero")]
     pub without_storage: usize,
 }

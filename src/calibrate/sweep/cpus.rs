@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::options::{CPUS, SweepOptions};
+use super::options::SweepOptions;
 use super::subject::Subject;
 use crate::calibrate::failure::{Category, Failure};
 use crate::calibrate::feedback::Feedback;
@@ -11,6 +11,7 @@ use crate::calibrate::workload::RunCpus;
 use crate::host::cpus::{CpuList, Share, divide};
 use crate::host::machine::Machine;
 use crate::model::observation::Warning;
+use crate::model::plan::CPUS;
 use crate::runner::container::{ContainerResources, ContainerRunner, Cpus};
 
 /// Hands out the CPUs, a share to each run.

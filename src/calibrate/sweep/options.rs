@@ -25,9 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The most runs of a cell.
 const MOST_RUNS: u32 = 100_000;
 
-/// The parameter that `--cpus` sets.
-pub(super) const CPUS: &str = "cpus";
-
 /// The names of the settings of a sweep beside those of what it runs.
 pub const NAMES: [&str; 44] = [
     "into",

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::plan::{
-    Conditions, GridError, Identity, InputSource, Order, Parameter, Pick, Plan, PlanCell, SCHEMA_VERSION, combinations,
+    CPUS, Conditions, GridError, Identity, InputSource, Order, Parameter, Pick, Plan, PlanCell, SCHEMA_VERSION,
+    combinations,
 };
 use crate::model::scalar::number;
 use crate::model::units::Bytes;
@@ -18,7 +19,7 @@ use crate::tree::Options;
 use super::case::wanted_cases;
 use super::executor::{PlannedCell, listings};
 use super::file::{SweepSettings, with_absolute_paths};
-use super::options::{CPUS, SweepOptions};
+use super::options::SweepOptions;
 use super::subject::Subject;
 use super::{
     CaseError, CaseInput, Forecast, ForecastCell, InputCase, InputDirectories, PastRun, Schedule, Variation, cases,

@@ -12,7 +12,7 @@ use crate::calibrate::predict::predict_listed;
 use crate::calibrate::resolve::Resolution;
 use crate::calibrate::sweep::InputDirectories;
 use crate::model::observation::RunnerKind;
-use crate::model::plan::{Parameter, PlanTask};
+use crate::model::plan::{CPUS, Parameter, PlanTask};
 use crate::model::prediction::Prediction;
 use crate::model::spelling::{nearest, quote};
 use crate::model::task::{ChannelKind, EnvType, Task, TemplateEnv};
@@ -24,7 +24,6 @@ use crate::runner::staging::Staged;
 use crate::tree::Listing;
 use nix::unistd::{Uid, geteuid};
 
-use super::options::CPUS;
 use super::placeholders::{self, Placeholders};
 use crate::calibrate::failure::{Category, Failed, Failure};
 use crate::calibrate::feedback::Feedback;

@@ -208,7 +208,7 @@ fn verdict(result: &Versus) -> String {
     let resolution = bounds.into_iter().fold(0.0, f64::max);
     let middle = |runs: &[Observation]| median(&runs.iter().filter_map(peak_bytes).collect::<Vec<_>>());
     let (Some(ratio), Some(a), Some(b)) = (result.ratios.peak, middle(&result.a), middle(&result.b)) else {
-        return "a peak is 0, so there is no ratio".to_owned();
+        return "a peak is 0 bytes, so the ratio is undefined".to_owned();
     };
     if (a - b).abs() <= resolution {
         return format!("no difference in memory beyond the error of a peak, {}", Bytes(resolution as u64));

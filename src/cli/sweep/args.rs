@@ -70,7 +70,7 @@ pub(crate) struct SweepArgs {
     // Clap moves a changed argument to the end, so the positions of both are set again.
     mut_arg("task", |arg| arg.index(1).required_unless_present_any(["file", "into"])),
     mut_arg("command", |arg| arg.index(2)),
-    // Unlike `mut_arg`, this keeps the place of the argument.
+    // `mut_arg` would move the argument to the end of the help.
     mut_args(|arg| if arg.get_id() == "cpus" { several_cpus(arg) } else { arg }),
 )]
 struct Flags {

@@ -31,7 +31,7 @@ impl ResourceSamples {
         }
     }
 
-    /// The samples as they are counted; `None` if there are none, or one of them is no amount.
+    /// The samples as they are counted; `None` without samples, or if one is not a valid amount.
     pub fn counted(&self, resource: Resource) -> Option<Samples> {
         let sample = |amount: &f64| {
             let is_amount = amount.is_finite() && *amount >= 0.0;

@@ -20,7 +20,7 @@ pub struct Gpu {
     pub instance_of: Option<String>,
     /// The most memory that the processes of the run held on it together. Unsupported if the driver does not report it.
     pub peak: Reading<GpuPeak>,
-    /// How busy it was during the run, whoever used it. Unsupported for an instance.
+    /// Utilization during the run, by all processes together. Unsupported for an instance.
     pub utilization: Reading<Utilization>,
     /// Its memory in use before the run.
     pub before: Reading<Bytes>,
@@ -37,7 +37,7 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// A device of which nothing is known but its UUID and model.
+    /// A device with only its UUID and model known.
     pub fn new(uuid: impl Into<String>, model: impl Into<String>) -> Self {
         Self {
             uuid: uuid.into(),

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The parameter that `sweep --cpus` sets.
+pub const CPUS: &str = "cpus";
+
 /// Parameters with their values, in alphabetical order. It is smaller than a map, because a plan may have 100,000 cells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Parameters(Box<[(Box<str>, Box<str>)]>);

@@ -113,12 +113,12 @@ impl Steps {
             return Err(refused(format!("the kernel keeps no peak in {}", cgroup.path.display())));
         };
         let above = Above::read(&cgroup, &mut reader);
-        if let Some(cpus) = image.cpus() {
-            // The task inherits them.
-            sched_setaffinity(Pid::from_raw(pid), &cpus).map_err(|errno| {
-                StepError::Start(StartError::System { action: "keep the task on its CPUs", source: errno.into() })
-            })?;
-        }
+        // The task inherits them.
+        let pinned =
+            image.cpus().and_then(|cpus| cpus.map_or(Ok(()), |cpus| sched_setaffinity(Pid::from_raw(pid), &cpus)));
+        pinned.map_err(|errno| {
+            StepError::Start(StartError::System { action: "keep the task on its CPUs", source: errno.into() })
+        })?;
         let started = Instant::now();
         srun::send(&line, image, stdio, above.oom_score()).map_err(|error| refused(one_line(&error)))?;
         let text = started_or_failed(&mut line, patience).map_err(|source| match source.kind() {

@@ -186,7 +186,7 @@ const COLUMNS: &[Column] = &[
         "unread",
         "",
         Kind::Unread,
-        "numbers that could not be read (unsupported, gone) and limits that there are not (none), a JSON object",
+        "numbers that could not be read (unsupported, gone) and absent limits (none), a JSON object",
     ),
     column("warnings", "/warnings", Kind::Texts, "notes on these numbers, a JSON array"),
     column("warning_values", "/warnings", Kind::Json, "the same with their codes and fields, a JSON array"),
