@@ -72,7 +72,7 @@ pub(super) fn run(
         }
     }
     for round in 1..=args.runs {
-        // Each goes first as often as the other, so that what drifts meets both.
+        // They take turns at going first, so that a drift of the machine meets both.
         let order = if round % 2 == 1 { [0, 1] } else { [1, 0] };
         for which in order {
             let start = [first, &second][which];
