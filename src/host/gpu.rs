@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
+use procfs::process::Process;
 use serde::Serialize;
 
 use self::conclude::Lifetimes;
@@ -73,7 +74,7 @@ fn load() -> Library {
     if path.is_empty() {
         return Ok(None);
     }
-    if cfg!(target_feature = "crt-static") {
+    if is_static() {
         let reason =
             "this highwater is linked statically and cannot load a library; build it from source for GPU memory";
         return if is_named { Err(reason.to_owned()) } else { Ok(None) };
@@ -95,6 +96,14 @@ fn load() -> Library {
             Err(if names_it { reason } else { format!("{path}: {reason}") })
         }
     }
+}
+
+/// Whether this program has no dynamic loader, without which libraries cannot be loaded safely.
+fn is_static() -> bool {
+    /// The address of the loader (`AT_BASE`), in the auxiliary vector.
+    const LOADER: u64 = 7;
+    let vector = Process::myself().and_then(|own| own.auxv());
+    vector.is_ok_and(|vector| vector.get(&LOADER).is_none_or(|address| *address == 0))
 }
 
 /// A device or instance as `highwater doctor` shows it.
