@@ -177,7 +177,7 @@ fn two_requests_end_highwater_whatever_state_the_task_is_in() {
         let run = shell(&script, &server.file()).start();
         server.wait_until_asked();
         // The task runs, but highwater has to hear so from its reaper: two requests before that end the start.
-        std::thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
         let (ran, took) = timed(|| run.signal(signals[0]).wait_until_taken().signal(signals[1]).finish());
         assert!(took < BOUND, "{took:?}: {ran:?}");
         let observation = ran.observation();
