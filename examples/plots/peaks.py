@@ -4,7 +4,8 @@
     highwater export lungs | python3 peaks.py - peaks.png
 
 Exact peaks are dots. A lower bound is a triangle that points up: the run needed at least this much, because memory ran
-out or its peak was sampled. A vertical line leads from it to the upper bound, if the record has one.
+out or its peak was sampled. A vertical line leads from it to the upper bound, if the record has one; a bound far above all
+peaks is outside of the picture.
 
 Needs pandas and matplotlib.
 """
@@ -57,7 +58,7 @@ def draw(runs):
         ranges = bounds.dropna(subset="peak_at_most")
         if not ranges.empty:
             axes.vlines(ranges.input, ranges.peak, ranges.peak_at_most, colors=color, linewidth=1)
-    axes.set(xlabel="input, MiB", ylabel="peak, MiB", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel="input, MiB", ylabel="peak, MiB", xlim=(0, None), ylim=(0, 1.25 * runs.peak.max()))
     axes.legend()
     return figure
 
