@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, Once, PoisonError};
 
 use nix::libc;
@@ -24,6 +26,18 @@ pub(crate) fn skip(why: &str) {
     if !names.contains(&name) {
         names.push(name);
     }
+}
+
+/// The Python environment of `tests/run`, if it has these modules. CI must have them.
+pub(crate) fn python(modules: &str) -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
+    let import = format!("import {modules}");
+    if Command::new(&python).args(["-c", &import]).output().is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} lacks what tests/run installs", python.display());
+    skip(&format!("target/tools has no Python with {modules}"));
+    None
 }
 
 /// Runs when the program exits, after the last line of the harness.
@@ -67,14 +81,14 @@ fn children_start_with_the_default_action_of_every_signal() {
     let program = std::env::current_exe().unwrap();
     let test = "harness::no_signal_is_ignored_here";
     let script = "trap '' HUP INT QUIT TERM; exec \"$0\" --exact \"$1\"";
-    let output = std::process::Command::new("sh").args(["-c", script]).arg(program).arg(test).output().unwrap();
+    let output = Command::new("sh").args(["-c", script]).arg(program).arg(test).output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
 }
 
 #[test]
 fn no_signal_is_ignored_here() {
-    let status = std::process::Command::new("grep").args(["SigIgn", "/proc/self/status"]).output().unwrap();
+    let status = Command::new("grep").args(["SigIgn", "/proc/self/status"]).output().unwrap();
     let status = String::from_utf8(status.stdout).unwrap();
     let mask = u64::from_str_radix(status.trim_start_matches("SigIgn:").trim(), 16).unwrap();
     let ignored: Vec<Signal> = SIGNALS.into_iter().filter(|signal| mask & (1 << (*signal as i32 - 1)) != 0).collect();
@@ -84,7 +98,7 @@ fn no_signal_is_ignored_here() {
 #[test]
 fn the_last_line_of_the_suite_counts_the_skipped_tests() {
     let program = std::env::current_exe().unwrap();
-    let mut suite = std::process::Command::new(program);
+    let mut suite = Command::new(program);
     suite.args(["harness::is_skipped"]).env(SKIP_FOR_TEST, "1");
     let output = suite.output().unwrap();
     assert!(output.status.success());

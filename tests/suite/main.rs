@@ -12,6 +12,7 @@ mod demo;
 mod documentation;
 mod documents;
 mod engines;
+mod examples;
 mod export;
 mod fake_engine;
 mod fit;

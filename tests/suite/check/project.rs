@@ -154,17 +154,7 @@ impl Checked {
     }
 }
 
-/// The Python environment in which `tests/run` installs the consumers of our formats. CI must have it.
+/// The Python environment with the consumers of our formats.
 pub(super) fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
-    let complete = || {
-        let imports = "import junitparser, prometheus_client, jsonschema, yaml";
-        Command::new(&python).args(["-c", imports]).output().is_ok_and(|output| output.status.success())
-    };
-    if python.exists() && complete() {
-        return Some(python);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} lacks what tests/run installs", python.display());
-    crate::harness::skip("target/tools has no Python with junitparser, prometheus-client, jsonschema and pyyaml");
-    None
+    crate::harness::python("junitparser, prometheus_client, jsonschema, yaml")
 }

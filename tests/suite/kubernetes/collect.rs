@@ -69,6 +69,10 @@ fn pods_of_others_become_records_once() {
         wait,
     ]);
     namespace.create(&json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string());
+    let mut airflow = crate::examples::airflow_pod().unwrap();
+    airflow["metadata"]["name"] = json!("airflow");
+    airflow["metadata"]["labels"]["app"] = json!("touch");
+    namespace.create(&airflow.to_string());
     namespace.create(&documented("apiVersion: v1").replace("app: segment", "app: touch"));
     // The Role of the documentation is enough.
     namespace.create(&documented("apiVersion: rbac.authorization.k8s.io/v1"));
@@ -83,14 +87,14 @@ fn pods_of_others_become_records_once() {
     let phase = |pod: &str| kubectl(&["get", "pod", pod, "--namespace", name, "-o", "jsonpath={.status.phase}"]);
     await_that("a pod runs", || phase("deleted") == "Running");
     kubectl(&["delete", "pod", "deleted", "--namespace", name]);
-    let pods = ["small", "oom", "evicted", "bare", "segment-1"];
+    let pods = ["small", "oom", "evicted", "bare", "segment-1", "airflow"];
     await_that("all pods have ended", || pods.iter().all(|pod| ["Failed", "Succeeded"].contains(&&*phase(pod))));
     let records = || -> Vec<Observation> {
         let text = std::fs::read_to_string(&record).unwrap();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     };
     let is_recorded = |pod: &str| records().iter().any(|run| run.pod.as_ref().unwrap().name == pod);
-    await_that("the runs are recorded", || ["small", "oom", "segment-1"].into_iter().all(is_recorded));
+    await_that("the runs are recorded", || ["small", "oom", "segment-1", "airflow"].into_iter().all(is_recorded));
     // The others may be seen a moment later.
     std::thread::sleep(Duration::from_secs(2));
     kill(Pid::from_raw(i32::try_from(watching.id()).unwrap()), Signal::SIGINT).unwrap();
@@ -114,6 +118,8 @@ fn pods_of_others_become_records_once() {
     assert_eq!((small.inputs[0].all.sum.0, small.outcome.succeeded()), (20 * MIB, true));
     assert_eq!(small.subject.command, ["/task", "touch", "20", "0"]);
     assert!(of("segment-1").outcome.succeeded());
+    let airflow = of("airflow");
+    assert_eq!((airflow.subject.name.as_deref(), airflow.inputs[0].all.sum.0), (Some("segment"), 30 * MIB));
     let oom = of("oom");
     assert_eq!((oom.outcome.words().as_str(), oom.censored), ("out of memory", true));
     // A kubelet of 1.20 may have removed the container before it reads its end.
@@ -125,7 +131,7 @@ fn pods_of_others_become_records_once() {
     let again = namespace.collect(&record, &[]).output().unwrap();
     let stderr = String::from_utf8_lossy(&again.stderr);
     assert_eq!((again.status.code(), records().len()), (Some(0), count), "{stderr}");
-    assert!(stderr.contains("added 0 runs") && stderr.contains("3 runs already recorded"), "{stderr}");
+    assert!(stderr.contains("added 0 runs") && stderr.contains("4 runs already recorded"), "{stderr}");
 }
 
 #[test]
