@@ -16,8 +16,8 @@ static LINE: LazyLock<Regex> =
 /// A span of code in a sentence, which may go on in the next line.
 static SPAN: LazyLock<Regex> = LazyLock::new(|| Regex::new("`([^`]+)`").unwrap());
 
-/// What a shell replaces, or keeps from the program.
-static VARIABLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\$\(\(.*?\)\)|\$\{?\w+\}?| 2(?:>)").unwrap());
+/// What a shell replaces.
+static VARIABLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\$\(\(.*?\)\)|\$\{?\w+\}?").unwrap());
 
 /// Options in the pages that belong to other programs, or stand for several.
 const OF_OTHERS: &[&str] = &[
@@ -57,7 +57,7 @@ fn joined(text: &str) -> Vec<(usize, String)> {
 fn in_blocks(name: &str, text: &str, begin: &str) -> Vec<Written> {
     let lines = joined(text).into_iter().filter(|(_, line)| line.starts_with(begin) && !line.contains("cargo "));
     let found = |(at, line): (usize, String)| {
-        let words = LINE.captures(&VARIABLE.replace_all(&line, "1"))?[1].to_owned();
+        let words = LINE.captures(&VARIABLE.replace_all(&line.replace(" 2>", " >"), "1"))?[1].to_owned();
         Some(Written { place: format!("{name}:{at}"), text: words })
     };
     lines.filter_map(found).collect()
