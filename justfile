@@ -19,7 +19,7 @@ ci: forget-ran
     # Kubernetes is built beside steps that measure nothing and often leave a processor idle.
     tests/kubernetes/build > target/kubernetes.log 2>&1 & building=$!
     trap 'kill $building 2> /dev/null || true' EXIT
-    for name in fmt clippy doc deny build-tests; do step $name; done
+    for name in fmt clippy doc book deny build-tests; do step $name; done
     wait $building || { cat target/kubernetes.log; exit 1; }
     trap - EXIT
     for name in test check-reports test-engine test-podman test-elsewhere test-slurm test-kubernetes \
@@ -46,6 +46,25 @@ clippy:
 # The documentation of the library builds without a warning.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+
+# docs/ as a book, in target/book/docs. A warning is a failure, and so is a link that leads nowhere. Pages link to files
+# of the repository, of which target/book has copies.
+book:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    command -v mdbook > /dev/null || \
+      cargo install --locked --quiet --debug --no-default-features --features search mdbook
+    rm -rf target/book
+    mdbook build 2>&1 | tee target/book.log
+    ! grep -E 'WARN|ERROR' target/book.log
+    git ls-files -z -- examples fixtures/ci fixtures/records reports | xargs -0 cp --parents -t target/book
+    cd target/book/docs
+    for page in *.html; do
+      grep -oP '(?:href|src)="(?!/)\K[^"#:]+(?=[#"])' "$page" | sort -u | while read -r link; do
+        [ -e "$link" ] || echo "docs/${page/%html/md}: $link is not in the book"
+      done
+    done > ../links
+    ! grep . ../links
 
 # Licenses, sources and versions of the dependencies, those of other systems included: what a
 # build here has not downloaded is fetched first.

@@ -9,6 +9,8 @@ mod compare;
 mod completions;
 mod demo;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod engine;
 mod excerpt;
 mod exit;

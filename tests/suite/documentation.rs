@@ -1,8 +1,10 @@
-//! README and docs/: every link leads somewhere, every page can be found, the example shows what comes out, and the
-//! commands of the tutorial lead where it says.
+//! README and docs/: every link leads somewhere, every page is in the book, blocks with output show what comes out, and
+//! the commands of the tutorials lead where they say.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+pub(crate) mod consoles;
 
 /// The pages by their paths in the repository.
 fn pages() -> BTreeMap<PathBuf, String> {
@@ -30,57 +32,11 @@ fn anchors(text: &str) -> Vec<String> {
     headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
 }
 
-/// The commands in a page that show their output, with its lines; `…` stands for lines that are left out.
-fn consoles(text: &str) -> Vec<(&str, Vec<&str>)> {
-    let mut consoles: Vec<(&str, Vec<&str>)> = Vec::new();
-    let mut is_inside = false;
-    for line in text.lines() {
-        if let Some(command) = line.strip_prefix("    $ highwater ") {
-            consoles.push((command, Vec::new()));
-            is_inside = true;
-        } else if is_inside && (line.is_empty() || line.starts_with("    ")) {
-            consoles.last_mut().unwrap().1.push(line.strip_prefix("    ").unwrap_or(line));
-        } else {
-            is_inside = false;
-        }
-    }
-    consoles
-}
-
-/// The first line that is shown and does not come out in its place.
-fn first_difference<'a>(shown: &[&'a str], output: &str) -> Option<&'a str> {
-    let end = shown.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
-    let mut lines = output.lines().map(str::trim_end);
-    let mut is_gap = false;
-    shown[..end].iter().copied().find(|&line| {
-        let found = match (line, is_gap) {
-            ("…", _) => true,
-            (_, true) => lines.any(|one| one == line),
-            (_, false) => lines.next() == Some(line),
-        };
-        is_gap = line == "…";
-        !found
-    })
-}
-
-#[test]
-fn the_example_shows_what_comes_out() {
-    let pages = pages();
-    let consoles = consoles(&pages[Path::new("docs/example.md")]);
-    assert_eq!(consoles.len(), 3);
-    for (command, shown) in consoles {
-        let mut highwater = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"));
-        highwater.current_dir(env!("CARGO_MANIFEST_DIR")).args(command.split_whitespace());
-        let output = String::from_utf8(highwater.output().unwrap().stdout).unwrap();
-        assert_eq!(first_difference(&shown, &output), None, "{command}:\n{output}");
-    }
-}
-
-#[test]
-fn the_tutorial_leads_to_a_rule_in_the_file() {
+/// Runs the indented lines of a page in an empty directory, as a reader would.
+fn followed(page: &str) -> tempfile::TempDir {
     let pages = pages();
     let indented = |line: &str| line.is_empty() || line.starts_with("    ");
-    let lines = pages[Path::new("docs/tutorial.md")].lines().filter(|line| indented(line));
+    let lines = pages[Path::new(page)].lines().filter(|line| indented(line));
     let script: String = lines.map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
     let folder = tempfile::tempdir().unwrap();
     let bin = Path::new(env!("CARGO_BIN_EXE_highwater")).parent().unwrap().display().to_string();
@@ -88,10 +44,26 @@ fn the_tutorial_leads_to_a_rule_in_the_file() {
     shell.args(["-euc", &script]).current_dir(folder.path()).env_remove("HIGHWATER_LOG");
     let output = shell.env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap())).output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(output.status.success(), "{page}:\n{stdout}{stderr}");
+    folder
+}
+
+#[test]
+fn the_tutorial_leads_to_a_rule_in_the_file() {
+    let folder = followed("docs/tutorial.md");
     let task = std::fs::read_to_string(folder.path().join("task.json")).unwrap();
-    assert!(task.contains(r#""mode": "max_file_size""#), "{task}\n{stdout}");
+    assert!(task.contains(r#""mode": "max_file_size""#), "{task}");
     assert!(folder.path().join("report.html").exists() && folder.path().join("highwater.toml").exists());
+}
+
+#[test]
+fn the_page_on_kaapana_leads_to_an_operator_and_a_document_with_measured_memory() {
+    let folder = followed("docs/kaapana.md");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let operator = read("SegmentOperator.py");
+    assert!(operator.contains("ram_mem_mb_lmt=") && !operator.contains("ram_mem_mb=50"), "{operator}");
+    let document = read("processing-container.json");
+    assert!(document.contains(r#""mode": "max_item_sum""#), "{document}");
 }
 
 #[test]
@@ -119,11 +91,22 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn every_page_is_linked_from_the_overview() {
+fn every_page_is_in_the_book() {
     let pages = pages();
-    let overview = &pages[Path::new("README.md")];
-    let missing: Vec<_> = pages.keys().filter(|page| !overview.contains(&format!("({})", page.display()))).collect();
-    assert_eq!(missing, [Path::new("README.md")]);
+    let contents = &pages[Path::new("docs/SUMMARY.md")];
+    let in_docs = |page: &&Path| page.starts_with("docs") && !page.ends_with("SUMMARY.md");
+    let names = pages.keys().map(PathBuf::as_path).filter(in_docs).map(|page| page.strip_prefix("docs").unwrap());
+    let missing: Vec<_> = names.filter(|name| !contents.contains(&format!("({})", name.display()))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_overview_links_what_is_read_first() {
+    let pages = pages();
+    let overview = links(&pages[Path::new("README.md")]);
+    let first = ["CONTRIBUTING.md", "SECURITY.md", "docs/tutorial.md", "docs/commands.md", "docs/index.md"];
+    let missing: Vec<_> = first.iter().filter(|page| !overview.contains(page)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

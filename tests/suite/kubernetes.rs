@@ -159,6 +159,14 @@ fn the_peak_of_a_pod_is_exact_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn the_documented_run_shows_what_comes_out() {
+    cluster_or_skip!();
+    let namespace = Namespace::new("documented");
+    let output = namespace.command("run", &["--image", IMAGE, "--", "/task", "touch", "50", "200"]).output().unwrap();
+    crate::documentation::consoles::assert_shows("docs/clusters.md run", std::str::from_utf8(&output.stderr).unwrap());
+}
+
+#[test]
 fn the_status_and_the_output_of_the_task_are_passed_on() {
     cluster_or_skip!();
     let namespace = Namespace::new("status");

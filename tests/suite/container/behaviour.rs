@@ -37,3 +37,14 @@ fn containers_behave_under_the_probe_as_without() {
         }
     }
 }
+
+#[test]
+fn the_documented_run_shows_what_comes_out() {
+    engine_or_skip!();
+    // The page shows Docker.
+    if !is_docker() {
+        return;
+    }
+    let output = run(&["--idle-peak", "--image", "tiny", "--", "/task", "touch", "20", "5"]).output().unwrap();
+    crate::documentation::consoles::assert_shows("docs/tasks.md run --idle-peak", &text(&output.stderr));
+}
