@@ -63,7 +63,8 @@ Examples:
                                               all processes of a workflow, from an imported trace
   highwater fit --all records/ --write task_type_registry.xml
                                               the memory of PLATO's containers
-  highwater fit --format json records/        form, base_bytes, coefficient, exponent and evidence
+  highwater fit --format json records/ | jq '.[] | {task, base_bytes, coefficient, exponent}'
+                                              the rule of each task, for scripts
 
 Records contain input sizes by channel, mode and extension; the best predictor is used. Runs that failed, timed out or \
 were interrupted carry no information and are skipped; runs that were killed for memory push the rule up. With --on time, \
@@ -161,6 +162,9 @@ pub(crate) struct FitArgs {
     #[arg(short, long, value_name = "FILE", requires_all = ["all", "emit"])]
     output: Option<PathBuf>,
     /// Output format.
+    ///
+    /// The JSON is an array with an object for each task, also if there is only one; with --on all, an object with such an
+    /// array for each resource.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -468,13 +472,8 @@ fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     Failure::new(Exit::TooLittleData, reason, Some(help))
 }
 
+/// The results as an array, also if there is only one.
 fn json<T: Serialize>(results: &[(&Group, T)]) -> Result<serde_json::Value, Failure> {
-    let named = results.iter().any(|(group, _)| group.name().is_some() && !group.recorded);
     let all: Vec<&T> = results.iter().map(|(_, result)| result).collect();
-    match all.as_slice() {
-        // A table with task names, or records of several tasks, gives an array.
-        [only] if !named => serde_json::to_value(only),
-        several => serde_json::to_value(several),
-    }
-    .map_err(Failure::host)
+    serde_json::to_value(all).map_err(Failure::host)
 }

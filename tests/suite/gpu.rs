@@ -61,7 +61,7 @@ impl Machine {
 
     /// The record in `run.json`.
     pub(crate) fn record(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.path("run.json")).unwrap()).unwrap()
+        crate::harness::only_element(fs::read(self.path("run.json")).unwrap())
     }
 }
 
@@ -250,7 +250,7 @@ fn without_a_library_there_is_nothing_about_gpus() {
     let run = |library: &str| {
         let options = ["run", "--format", "json", "--", "true"];
         let output = machine.highwater(&options).env("HIGHWATER_NVML", library).output().unwrap();
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        crate::harness::only_element::<Value>(&output.stdout)
     };
     let none = run("");
     assert_eq!([&none["gpu"], &none["warnings"]], [&Value::Null; 2], "{none}");

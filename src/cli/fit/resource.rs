@@ -35,6 +35,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
             let texts: Vec<&str> = fitted.iter().map(|(_, one)| one.text.as_str()).collect();
             output::text(&texts.join("\n"))?;
         }
+        // An array of tasks for one resource; for all, an object with such an array for each.
         (None, Format::Json) if is_one => output::json(&fitted.first().map(|(_, one)| &one.json))?,
         (None, Format::Json) => {
             let all = fitted.into_iter().map(|(resource, one)| (resource.to_string(), one.json));

@@ -1,4 +1,5 @@
-//! The output of `run`: a table, or a line per run with the table of the one that needed the most; or JSON at the end.
+//! The output of `run`: a table, or a line per run with the table of the one that needed the most; or an array of JSON
+//! at the end.
 
 use std::collections::BTreeSet;
 
@@ -113,11 +114,8 @@ impl<'a> Results<'a> {
     }
 
     fn write_json(&self) -> Result<(), Failure> {
-        let json = match self.runs.as_slice() {
-            [only] if self.args.runs == 1 => serde_json::to_string_pretty(only),
-            several => serde_json::to_string_pretty(several),
-        };
-        let json = json.map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
+        let json =
+            serde_json::to_string_pretty(&self.runs).map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
         match &self.args.output {
             Some(path) => output_file::write(path, json.as_bytes()).map_err(Failure::own),
             None => output::json_text(&json).map_err(Failure::own),
