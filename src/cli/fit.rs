@@ -332,7 +332,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         let fitted = only_one(&results)?;
         let diff = file.write(args, fitted)?;
         match args.format {
-            Format::Json => output::say(&diff),
+            Format::Json => output::say_lines(&diff),
             Format::Table => output::text(&format!("\n{diff}"))?,
         }
     }

@@ -59,3 +59,4 @@ mod tree;
 mod validate;
 mod values;
 mod versus;
+mod widths;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Format, OWN_FAILURE, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::terminal::terminal_behind_stderr;
 use crate::cli::{compare, output, output_file, summary};
 
 /// The results so far.
@@ -127,7 +128,7 @@ impl<'a> Results<'a> {
 fn table(run: &Run, heading: Option<&str>) -> String {
     let mut text = summary::render(&run.observation, heading, output::width_of_stderr(), output::is_verbose());
     if let Some(comparison) = &run.comparison {
-        text = format!("{text}\n{}", compare::render(comparison));
+        text = format!("{text}\n{}", compare::render(comparison, terminal_behind_stderr().unwrap_or(80)));
     } else if run.observation.prediction.is_some() && run.observation.outcome.has_failed() {
         text.push_str("\nno verdict on limits and requests, because the run failed\n");
     }
