@@ -150,7 +150,8 @@ pub(crate) struct FitArgs {
     variables: TemplateArgs,
     /// Print the rule in the syntax of another program, instead of the table.
     ///
-    /// Programs that cannot scale with the input get the amount for the largest input measured, or for --for-size.
+    /// Programs that cannot scale with the input get the amount for the largest input measured, or for --for-size. Of a
+    /// resource other than memory (--on), each gets what it has a setting for, as listed here.
     #[arg(long, visible_alias = "to", value_enum, value_name = "NAME", conflicts_with_all = ["write", "format"])]
     emit: Option<EmitArg>,
     /// With --to processing-container: count only this directory of each item, and the largest of the items.
@@ -243,17 +244,19 @@ enum EmitArg {
     TaskApi,
     /// A processing-container.json with one template, to complete by hand.
     ProcessingContainer,
-    /// Arguments of a KaapanaBaseOperator: ram_mem_mb and ram_mem_mb_lmt, or execution_timeout.
+    /// Arguments of a KaapanaBaseOperator: ram_mem_mb and ram_mem_mb_lmt; execution_timeout for time, gpu_mem_mb for GPU
+    /// memory.
     KaapanaOperator,
-    /// Element resourceRequirements in PLATO's registry of task types.
+    /// Element resourceRequirements in PLATO's registry of task types, with cpu for cores.
     Plato,
-    /// Resources of a container and deadline of its pod, as YAML.
+    /// Resources of a container, as YAML: memory, cpu, ephemeral-storage for storage; activeDeadlineSeconds of its pod for
+    /// time.
     Kubernetes,
-    /// Directives of a process: memory with a closure, time, cpus.
+    /// Directives of a process: memory with a closure, time, cpus for cores, disk for storage.
     Nextflow,
-    /// Resources of a rule: function for mem_mb, runtime, threads.
+    /// Resources of a rule: functions for mem_mb, runtime for time, disk_mb for storage; threads for cores.
     Snakemake,
-    /// Options in a batch script: --mem, --time, --cpus-per-task.
+    /// Options in a batch script: --mem, --time, --cpus-per-task for cores, --tmp for storage.
     Slurm,
     /// Option --memory of docker run.
     Docker,
