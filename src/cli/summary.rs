@@ -40,7 +40,7 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
     } else if observation.censored {
         rows.push(("censored", "out of memory: the task may need more than this peak".to_owned()));
     }
-    rows.extend(gpu_rows(&observation.gpu));
+    rows.extend(gpu_rows(observation));
     rows.push(("outcome", observation.outcome.words()));
     rows.push(("time", times(observation)));
     rows.extend(observation.notes().map(|note| ("note", note)));
@@ -120,9 +120,13 @@ fn container_rows(container: &Container) -> Vec<(&'static str, String)> {
 }
 
 /// The devices that the run used, or one row that says that it was seen on none.
-fn gpu_rows(gpus: &[Gpu]) -> Vec<(&'static str, String)> {
+fn gpu_rows(observation: &Observation) -> Vec<(&'static str, String)> {
+    let gpus = &observation.gpu;
     let mut rows = Vec::new();
-    for gpu in gpus.iter().filter(|gpu| gpu.was_used() || gpu.peak.as_ref().value().is_none()) {
+    let is_shown = |gpu: &&Gpu| gpu.was_used() || gpu.peak.as_ref().value().is_none();
+    let is_exact =
+        |gpu: &Gpu| gpu.peak.as_ref().value().is_some_and(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
+    for gpu in gpus.iter().filter(is_shown) {
         let device = format!("{} ({})", gpu.model, gpu.uuid);
         let (peak, why) = match &gpu.peak {
             Reading::Value(peak) => match &peak.exactness {
@@ -141,6 +145,16 @@ fn gpu_rows(gpus: &[Gpu]) -> Vec<(&'static str, String)> {
             rows.push(("", reason.clone()));
             rows.push(("", format!("to get exact peaks: {remedy}")));
         }
+    }
+    // What is fitted is the most on any one GPU.
+    let is_lower_bound = observation.gpu_peak().is_some_and(|(_, is_lower_bound)| is_lower_bound);
+    if !rows.is_empty() && is_lower_bound && gpus.iter().filter(is_shown).all(is_exact) {
+        let unseen = gpus.iter().filter(|gpu| !is_shown(gpu) && !is_exact(gpu));
+        let names = unseen.map(|gpu| gpu.uuid.as_str()).collect::<Vec<_>>().join(", ");
+        rows.push((
+            "",
+            format!("the most on any one GPU is a lower bound: {names} was only sampled, and not seen in use"),
+        ));
     }
     if rows.is_empty() && !gpus.is_empty() {
         rows.push(("gpu", "not used, as far as was seen".to_owned()));
