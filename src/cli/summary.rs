@@ -63,8 +63,8 @@ pub(crate) fn render_several<'a>(observations: impl ExactSizeIterator<Item = &'a
     let good: Vec<_> = observations.filter(|run| run.outcome.succeeded()).collect();
     let peaks: Vec<&Peak> = good.iter().filter_map(|run| run.peak.as_ref().value()).collect();
     let lower_bounds = peaks.iter().filter(|peak| matches!(peak.exactness, Exactness::LowerBound { .. })).count();
-    let mut peaks: Vec<Bytes> = peaks.iter().map(|peak| peak.bytes).collect();
-    peaks.sort_unstable();
+    let mut peaks = peaks;
+    peaks.sort_unstable_by_key(|peak| peak.bytes);
     let (Some(least), Some(most), Some(median)) = (peaks.first(), peaks.last(), peaks.get(peaks.len() / 2)) else {
         return format!("{runs} runs, none of which succeeded with a peak");
     };
@@ -73,7 +73,13 @@ pub(crate) fn render_several<'a>(observations: impl ExactSizeIterator<Item = &'a
         failed => format!(" ({failed} failed and are excluded)"),
     };
     let bounds = if lower_bounds > 0 { format!("; {lower_bounds} of them lower bounds") } else { String::new() };
-    format!("{runs} runs{failed}: peaks from {least} to {most}, median {median}{bounds}")
+    // Within its error bound, a peak is not a number.
+    let is_below = |peak: &Peak| matches!(peak.exactness, Exactness::Exact { error_bound_bytes } if peak.bytes <= error_bound_bytes);
+    let words = |peak: &Peak| if is_below(peak) { peak.words() } else { peak.bytes.to_string() };
+    if is_below(most) {
+        return format!("{runs} runs{failed}: all peaks {}", most.words());
+    }
+    format!("{runs} runs{failed}: peaks from {} to {}, median {}{bounds}", words(least), words(most), words(median))
 }
 
 fn peak(peak: &Reading<Peak>) -> String {
