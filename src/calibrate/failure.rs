@@ -234,6 +234,9 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let help = match &error {
             ReadError::Newer { .. } => "update highwater",
+            ReadError::NotRecords { is_table: true, .. } => {
+                "convert a table of runs to records with `highwater import FILE -o FILE.jsonl`"
+            }
             ReadError::Unreadable { .. }
             | ReadError::NotRecords { .. }
             | ReadError::LongLine { .. }

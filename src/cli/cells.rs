@@ -152,7 +152,12 @@ fn scaling(cells: &[Cell]) -> String {
             cell.wall_seconds.map_or("-".to_owned(), |wall| duration((wall.median * 1e6) as u64)),
             format!("{about}{:.2}", scaling.speed_up),
             format!("{about}{:.0}%", scaling.efficiency * 100.0),
-            scaling.peak_per_cpu_bytes.map_or("-".to_owned(), |peak| peak.to_string()),
+            match scaling.peak_per_cpu_bytes {
+                // A part of an amount that was not measured.
+                Some(_) if is_below_resolution(cell) => "-".to_owned(),
+                Some(peak) => peak.to_string(),
+                None => "-".to_owned(),
+            },
         ])
     });
     let mut rows: Vec<Vec<String>> = rows.collect();
@@ -165,6 +170,13 @@ fn scaling(cells: &[Cell]) -> String {
         rows.iter_mut().for_each(|row| drop(row.remove(1)));
     }
     format!("\n{}", table(&header, rows))
+}
+
+/// Whether the middle peak is within the error bound.
+fn is_below_resolution(cell: &Cell) -> bool {
+    let is_lower_bound = cell.warnings.iter().any(|warning| matches!(warning, Warning::LowerBound { .. }));
+    let peak = cell.peak_bytes.map(|peak| Bytes(peak.median as u64));
+    !is_lower_bound && peak.zip(cell.peak_error_bound_bytes).is_some_and(|(peak, bound)| peak <= bound)
 }
 
 /// The name of a cell: its case or, without one, its command.

@@ -2,12 +2,12 @@
 
 use highwater::model::comparison::{Compared, Comparison, Verdict};
 
-use super::table::table;
+use super::table::table_within;
 
 /// Renders the table and the thresholds of the verdicts.
-pub(crate) fn render(comparison: &Comparison) -> String {
+pub(crate) fn render(comparison: &Comparison, width: usize) -> String {
     let rows = comparison.amounts.iter().map(|compared| row(compared, comparison)).collect();
-    let mut text = table(&["Setting", ">Amount", ">Peak", ">Amount/peak", "Verdict"], rows);
+    let mut text = table_within(&["Setting", ">Amount", ">Peak", ">Amount/peak", "Verdict"], rows, width);
     if comparison.amounts.iter().any(|compared| compared.amount.is_some()) {
         let thresholds = comparison.thresholds;
         text.push_str(&format!(
@@ -58,7 +58,7 @@ mod tests {
                 "bytes": 1_181_116_007, "decided_by": by}}, "complete": true,
         }))
         .unwrap();
-        render(&Comparison::new(&prediction, peak, Thresholds::default()))
+        render(&Comparison::new(&prediction, peak, Thresholds::default()), 80)
     }
 
     #[test]

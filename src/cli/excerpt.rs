@@ -11,6 +11,8 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 
 /// Characters per line if the width of the terminal is unknown.
 pub(crate) const WIDTH: usize = 160;
+/// What points from a span to its label.
+const LABEL_MARK: usize = 4;
 /// Lines per problem.
 const HEIGHT: usize = 8;
 
@@ -30,8 +32,9 @@ pub(crate) struct Excerpt {
 }
 
 impl Excerpt {
-    /// Takes the lines around a span, `width` characters of each.
-    pub(crate) fn new(flawed: &Flawed, span: &Range<usize>, width: usize) -> Self {
+    /// Takes the lines around a span, `width` characters of each. The label beside the span has as many characters as
+    /// `label`.
+    pub(crate) fn new(flawed: &Flawed, span: &Range<usize>, label: usize, width: usize) -> Self {
         let before = flawed.text.get(..span.start).unwrap_or_default();
         let line = before.matches('\n').count();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -42,6 +45,10 @@ impl Excerpt {
         // Leave room for the label after the problem.
         let before = width * 3 / 8;
         let cut = if is_long(&flawed.text[line_start..], width) { column.saturating_sub(before) } else { 0 };
+        // The label begins below the middle of the span.
+        let marked_on_line = marked.split('\n').next().map_or(0, |line| line.chars().count());
+        let label_end = column + marked_on_line / 2 + LABEL_MARK + label;
+        let cut = cut.max(label_end.saturating_sub(width)).min(column);
         let name = printable(&flawed.name);
         let mut excerpt = Self { name, text: String::new(), span: 0..0, line, column, width };
         let last = line + if height < HEIGHT { height } else { 0 } + 1;
@@ -139,7 +146,7 @@ mod tests {
     }
 
     fn wide(text: &str, span: Range<usize>, width: usize) -> Excerpt {
-        Excerpt::new(&Flawed { name: "x".to_owned(), text: text.to_owned(), problems: Vec::new() }, &span, width)
+        Excerpt::new(&Flawed { name: "x".to_owned(), text: text.to_owned(), problems: Vec::new() }, &span, 0, width)
     }
 
     #[test]
@@ -171,6 +178,15 @@ mod tests {
         let widths: Vec<usize> = shown.text.lines().map(|line| line.chars().count()).collect();
         assert_eq!(widths, [1, 42, 41]);
         assert!(shown.text.contains(&format!("\n…{}!needle!", "a".repeat(14))), "{}", shown.text);
+    }
+
+    #[test]
+    fn a_line_is_cut_for_a_label_that_has_no_room_beside_it() {
+        let flawed = Flawed { name: "x".to_owned(), text: format!("{}!needle!", "a".repeat(25)), problems: Vec::new() };
+        let shown = Excerpt::new(&flawed, &(26..32), 20, 40);
+        assert_eq!(&shown.text[shown.span.clone()], "needle");
+        // 13 characters before the label, and its mark.
+        assert_eq!(shown.text, format!("…{}!needle!", "a".repeat(12)));
     }
 
     #[test]

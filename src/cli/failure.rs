@@ -4,6 +4,7 @@ use std::error::Error;
 
 use highwater::calibrate::failure::{self, Category, Cause};
 use highwater::model::escape::printable;
+use highwater::model::layout;
 use highwater::model::problem::{Flawed, Problem, Severity};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 
@@ -187,14 +188,19 @@ impl Rendered {
             Some((line, column)) => format!("{}:{line}:{column}", flawed.name),
             None => flawed.name.clone(),
         };
+        let width = width_of_excerpts();
+        // The mark before a label takes some of the width.
+        let label = problem.label.as_deref().map(|label| layout::wrapped(&harmless(label), "", "", width - 8));
+        let label = label.map(|label| label.trim_end().to_owned());
+        let columns = label.iter().flat_map(|label| label.lines()).map(layout::columns).max().unwrap_or("here".len());
         Self {
             message: harmless(&format!("{place}: {}", problem.message)),
             causes: Vec::new(),
             code: Some(problem.code),
             severity: problem.severity,
             help: problem.help.as_deref().map(harmless),
-            source: problem.span.as_ref().map(|span| Excerpt::new(flawed, span, width_of_excerpts())),
-            label: problem.label.as_deref().map(harmless),
+            source: problem.span.as_ref().map(|span| Excerpt::new(flawed, span, columns, width)),
+            label,
         }
     }
 }

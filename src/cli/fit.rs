@@ -63,7 +63,8 @@ Examples:
                                               all processes of a workflow, from an imported trace
   highwater fit --all records/ --write task_type_registry.xml
                                               the memory of PLATO's containers
-  highwater fit --format json records/        form, base_bytes, coefficient, exponent and evidence
+  highwater fit --format json records/ | jq '.[] | {task, base_bytes, coefficient, exponent}'
+                                              the rule of each task, for scripts
 
 Records contain input sizes by channel, mode and extension; the best predictor is used. Runs that failed, timed out or \
 were interrupted carry no information and are skipped; runs that were killed for memory push the rule up. With --on time, \
@@ -149,7 +150,8 @@ pub(crate) struct FitArgs {
     variables: TemplateArgs,
     /// Print the rule in the syntax of another program, instead of the table.
     ///
-    /// Programs that cannot scale with the input get the amount for the largest input measured, or for --for-size.
+    /// Programs that cannot scale with the input get the amount for the largest input measured, or for --for-size. Of a
+    /// resource other than memory (--on), each gets what it has a setting for, as listed here.
     #[arg(long, visible_alias = "to", value_enum, value_name = "NAME", conflicts_with_all = ["write", "format"])]
     emit: Option<EmitArg>,
     /// With --to processing-container: count only this directory of each item, and the largest of the items.
@@ -161,6 +163,9 @@ pub(crate) struct FitArgs {
     #[arg(short, long, value_name = "FILE", requires_all = ["all", "emit"])]
     output: Option<PathBuf>,
     /// Output format.
+    ///
+    /// The JSON is an array with an object for each task, also if there is only one; with --on all, an object with such an
+    /// array for each resource.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -239,17 +244,19 @@ enum EmitArg {
     TaskApi,
     /// A processing-container.json with one template, to complete by hand.
     ProcessingContainer,
-    /// Arguments of a KaapanaBaseOperator: ram_mem_mb and ram_mem_mb_lmt, or execution_timeout.
+    /// Arguments of a KaapanaBaseOperator: ram_mem_mb and ram_mem_mb_lmt; execution_timeout for time, gpu_mem_mb for GPU
+    /// memory.
     KaapanaOperator,
-    /// Element resourceRequirements in PLATO's registry of task types.
+    /// Element resourceRequirements in PLATO's registry of task types, with cpu for cores.
     Plato,
-    /// Resources of a container and deadline of its pod, as YAML.
+    /// Resources of a container, as YAML: memory, cpu, ephemeral-storage for storage; activeDeadlineSeconds of its pod for
+    /// time.
     Kubernetes,
-    /// Directives of a process: memory with a closure, time, cpus.
+    /// Directives of a process: memory with a closure, time, cpus for cores, disk for storage.
     Nextflow,
-    /// Resources of a rule: function for mem_mb, runtime, threads.
+    /// Resources of a rule: functions for mem_mb, runtime for time, disk_mb for storage; threads for cores.
     Snakemake,
-    /// Options in a batch script: --mem, --time, --cpus-per-task.
+    /// Options in a batch script: --mem, --time, --cpus-per-task for cores, --tmp for storage.
     Slurm,
     /// Option --memory of docker run.
     Docker,
@@ -328,7 +335,7 @@ pub(crate) fn run(args: &FitArgs) -> Result<Exit, Failure> {
         let fitted = only_one(&results)?;
         let diff = file.write(args, fitted)?;
         match args.format {
-            Format::Json => output::say(&diff),
+            Format::Json => output::say_lines(&diff),
             Format::Table => output::text(&format!("\n{diff}"))?,
         }
     }
@@ -468,13 +475,8 @@ fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     Failure::new(Exit::TooLittleData, reason, Some(help))
 }
 
+/// The results as an array, also if there is only one.
 fn json<T: Serialize>(results: &[(&Group, T)]) -> Result<serde_json::Value, Failure> {
-    let named = results.iter().any(|(group, _)| group.name().is_some() && !group.recorded);
     let all: Vec<&T> = results.iter().map(|(_, result)| result).collect();
-    match all.as_slice() {
-        // A table with task names, or records of several tasks, gives an array.
-        [only] if !named => serde_json::to_value(only),
-        several => serde_json::to_value(several),
-    }
-    .map_err(Failure::host)
+    serde_json::to_value(all).map_err(Failure::host)
 }

@@ -1,6 +1,12 @@
 //! The parts of the text below the options of a command: examples, notes, and the exit status.
 
 use clap::Command;
+use highwater::model::layout;
+
+use super::output;
+
+/// Below this width of a terminal, what an example does is below it instead of beside it.
+const WIDE: u16 = 80;
 
 /// What precedes the meaning of the statuses.
 const STATUS: &str = "Exit status: ";
@@ -48,10 +54,40 @@ pub(crate) fn examples_first(mut command: Command) -> Command {
             let about = subcommand.get_long_about().or_else(|| subcommand.get_about()).cloned().unwrap_or_default();
             let status = if status.is_empty() { status } else { format!("{STATUS}{status}") };
             let below = [notes, status].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n");
+            let examples = match output::width_of_stdout() {
+                Some(width) if width < WIDE => narrow(&examples, width.into()),
+                _ => examples,
+            };
             subcommand.long_about(format!("{about}\n\nExamples:\n{examples}")).after_long_help(below)
         });
     }
     command
+}
+
+/// Puts what each example does below its command.
+fn narrow(examples: &str, width: usize) -> String {
+    let mut text = String::new();
+    let mut about = String::new();
+    let flush = |text: &mut String, about: &mut String| {
+        if !about.is_empty() {
+            text.push_str(&layout::wrapped(about, "      ", "      ", width));
+            about.clear();
+        }
+    };
+    for line in examples.lines() {
+        let words = line.trim_start();
+        // Of an example, only what it does is indented by more than this.
+        let is_more = line.len() - words.len() > 8 && !text.is_empty();
+        let (command, does) = if is_more { ("", words) } else { words.split_once("  ").unwrap_or((words, "")) };
+        if !is_more {
+            flush(&mut text, &mut about);
+            text.push_str(&layout::wrapped(command, "  ", "    ", width));
+        }
+        about.push_str(if about.is_empty() { "" } else { " " });
+        about.push_str(does.trim_start());
+    }
+    flush(&mut text, &mut about);
+    text.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -65,5 +101,14 @@ mod tests {
         assert_eq!(parts.status, "0 done.");
         let alone = Parts::parse("Examples:\n  one");
         assert_eq!((alone.examples.as_str(), alone.notes.as_str(), alone.status.as_str()), ("  one", "", ""));
+    }
+
+    #[test]
+    fn in_a_narrow_terminal_examples_are_explained_below_them() {
+        let wide = "  run a              what it does\n  run a-longer --one\n                     that is more to\n                     say\n\n  run";
+        assert_eq!(
+            narrow(wide, 20),
+            "  run a\n      what it does\n  run a-longer --one\n      that is more\n      to say\n\n  run"
+        );
     }
 }

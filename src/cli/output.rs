@@ -13,7 +13,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::{output_file, terminal};
 
-pub(crate) use super::terminal::{say, width_of_stderr, width_of_stdout};
+pub(crate) use super::terminal::{say, say_lines, width_of_stderr, width_of_stdout};
 
 /// Writes data to stdout. A broken pipe counts as success: the reader has read enough.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {

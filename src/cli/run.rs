@@ -52,6 +52,7 @@ Examples:
   highwater run --timeout 10m --record runs.jsonl -- ./segment
                                               record the run, however it ends
   highwater run --format json --output run.json -- ./segment
+                                              for scripts: jq '.[].peak.bytes' run.json
   highwater run --on kubernetes --image segment -- ./segment --fast
                                               the same in a pod of a cluster
 
@@ -130,6 +131,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = UseCgroup::Auto, value_name = "WHEN")]
     cgroup: UseCgroup,
     /// Output format: a table on stderr, or JSON on stdout.
+    ///
+    /// The JSON is an array with an object for each run, also if there is only one; with --vs, one object.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Write the result to this file instead.

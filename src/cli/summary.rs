@@ -40,7 +40,7 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
     } else if observation.censored {
         rows.push(("censored", "out of memory: the task may need more than this peak".to_owned()));
     }
-    rows.extend(gpu_rows(&observation.gpu));
+    rows.extend(gpu_rows(observation));
     rows.push(("outcome", observation.outcome.words()));
     rows.push(("time", times(observation)));
     rows.extend(observation.notes().map(|note| ("note", note)));
@@ -63,8 +63,8 @@ pub(crate) fn render_several<'a>(observations: impl ExactSizeIterator<Item = &'a
     let good: Vec<_> = observations.filter(|run| run.outcome.succeeded()).collect();
     let peaks: Vec<&Peak> = good.iter().filter_map(|run| run.peak.as_ref().value()).collect();
     let lower_bounds = peaks.iter().filter(|peak| matches!(peak.exactness, Exactness::LowerBound { .. })).count();
-    let mut peaks: Vec<Bytes> = peaks.iter().map(|peak| peak.bytes).collect();
-    peaks.sort_unstable();
+    let mut peaks = peaks;
+    peaks.sort_unstable_by_key(|peak| peak.bytes);
     let (Some(least), Some(most), Some(median)) = (peaks.first(), peaks.last(), peaks.get(peaks.len() / 2)) else {
         return format!("{runs} runs, none of which succeeded with a peak");
     };
@@ -73,7 +73,13 @@ pub(crate) fn render_several<'a>(observations: impl ExactSizeIterator<Item = &'a
         failed => format!(" ({failed} failed and are excluded)"),
     };
     let bounds = if lower_bounds > 0 { format!("; {lower_bounds} of them lower bounds") } else { String::new() };
-    format!("{runs} runs{failed}: peaks from {least} to {most}, median {median}{bounds}")
+    // Within its error bound, a peak is not a number.
+    let is_below = |peak: &Peak| matches!(peak.exactness, Exactness::Exact { error_bound_bytes } if peak.bytes <= error_bound_bytes);
+    let words = |peak: &Peak| if is_below(peak) { peak.words() } else { peak.bytes.to_string() };
+    if is_below(most) {
+        return format!("{runs} runs{failed}: all peaks {}", most.words());
+    }
+    format!("{runs} runs{failed}: peaks from {} to {}, median {}{bounds}", words(least), words(most), words(median))
 }
 
 fn peak(peak: &Reading<Peak>) -> String {
@@ -120,9 +126,13 @@ fn container_rows(container: &Container) -> Vec<(&'static str, String)> {
 }
 
 /// The devices that the run used, or one row that says that it was seen on none.
-fn gpu_rows(gpus: &[Gpu]) -> Vec<(&'static str, String)> {
+fn gpu_rows(observation: &Observation) -> Vec<(&'static str, String)> {
+    let gpus = &observation.gpu;
     let mut rows = Vec::new();
-    for gpu in gpus.iter().filter(|gpu| gpu.was_used() || gpu.peak.as_ref().value().is_none()) {
+    let is_shown = |gpu: &&Gpu| gpu.was_used() || gpu.peak.as_ref().value().is_none();
+    let is_exact =
+        |gpu: &Gpu| gpu.peak.as_ref().value().is_some_and(|peak| matches!(peak.exactness, Exactness::Exact { .. }));
+    for gpu in gpus.iter().filter(is_shown) {
         let device = format!("{} ({})", gpu.model, gpu.uuid);
         let (peak, why) = match &gpu.peak {
             Reading::Value(peak) => match &peak.exactness {
@@ -141,6 +151,16 @@ fn gpu_rows(gpus: &[Gpu]) -> Vec<(&'static str, String)> {
             rows.push(("", reason.clone()));
             rows.push(("", format!("to get exact peaks: {remedy}")));
         }
+    }
+    // What is fitted is the most on any one GPU.
+    let is_lower_bound = observation.gpu_peak().is_some_and(|(_, is_lower_bound)| is_lower_bound);
+    if !rows.is_empty() && is_lower_bound && gpus.iter().filter(is_shown).all(is_exact) {
+        let unseen = gpus.iter().filter(|gpu| !is_shown(gpu) && !is_exact(gpu));
+        let names = unseen.map(|gpu| gpu.uuid.as_str()).collect::<Vec<_>>().join(", ");
+        rows.push((
+            "",
+            format!("the most on any one GPU is a lower bound: {names} was only sampled, and not seen in use"),
+        ));
     }
     if rows.is_empty() && !gpus.is_empty() {
         rows.push(("gpu", "not used, as far as was seen".to_owned()));

@@ -1,7 +1,5 @@
 //! Text tables.
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
-
 use highwater::model::layout;
 
 use super::terminal::width_of_stdout;
@@ -9,34 +7,29 @@ use super::terminal::width_of_stdout;
 pub(crate) use highwater::model::escape::printable;
 
 /// The width of a table if stdout is not a terminal, so that files look the same everywhere.
-const WIDTH: u16 = 80;
+const WIDTH: usize = 80;
 /// The most characters shown of a cell, more than a path can have: laying out a rule of a million digits takes over
 /// 10 s.
 const LONGEST: usize = 8192;
 
-/// Lays out rows below a header, without lines, no wider than the terminal. Columns whose header starts with `>` are
-/// right-aligned, as for numbers.
+/// Lays out rows below a header, without lines, no wider than the terminal behind stdout. Columns whose header starts
+/// with `>` are right-aligned, as for numbers.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width_of_stdout().unwrap_or(WIDTH))
-        .set_header(header.iter().map(|name| Cell::new(name.trim_start_matches('>'))))
-        .add_rows(rows.into_iter().map(|row| row.iter().map(|cell| cell_of(cell)).collect::<Vec<_>>()));
-    let last = header.len().saturating_sub(1);
-    for (index, (column, name)) in table.column_iter_mut().zip(header).enumerate() {
-        column.set_padding((0, if index == last { 0 } else { 2 }));
-        if name.starts_with('>') {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut text = String::new();
-    for line in table.lines() {
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    table_within(header, rows, width_of_stdout().map_or(WIDTH, usize::from))
+}
+
+/// The same, no wider than this.
+pub(crate) fn table_within(header: &[&str], rows: Vec<Vec<String>>, width: usize) -> String {
+    let right: Vec<usize> =
+        header.iter().enumerate().filter_map(|(column, name)| name.starts_with('>').then_some(column)).collect();
+    let header: Vec<&str> = header.iter().map(|name| name.trim_start_matches('>')).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| cell_of(cell)).collect()).collect();
+    layout::table(&header, &rows, &right, 2, width)
+}
+
+/// A paragraph no wider than the terminal behind stdout.
+pub(crate) fn paragraph(words: &str) -> String {
+    layout::wrapped(&printable(words), "", "", width_of_stdout().map_or(100, usize::from))
 }
 
 /// The content of a cell, cut if too long.

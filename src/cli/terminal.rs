@@ -2,10 +2,28 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use highwater::model::escape;
+use highwater::model::{escape, layout};
 
-/// Prints a message on stderr. Errors are ignored: there is nowhere to report them.
+/// Prints a message on stderr, wrapped between words to the width of a terminal. Errors are ignored: there is nowhere to
+/// report them.
 pub(crate) fn say(text: &str) {
+    let text = escape::lines(text);
+    match terminal_behind_stderr() {
+        Some(width) => say_styled(&text.split('\n').map(|line| fitting(line, width)).collect::<Vec<_>>().join("\n")),
+        None => say_styled(&text),
+    }
+}
+
+/// Wraps a line that is too long. One that begins with blanks is part of something laid out, or a command to copy.
+fn fitting(line: &str, width: usize) -> String {
+    if line.starts_with(' ') || layout::columns(line) <= width {
+        return line.to_owned();
+    }
+    layout::wrapped(line, "", "  ", width).trim_end().to_owned()
+}
+
+/// Prints lines on stderr as they are, such as those of a difference.
+pub(crate) fn say_lines(text: &str) {
     say_styled(&escape::lines(text));
 }
 

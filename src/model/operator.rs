@@ -194,11 +194,15 @@ impl Operator {
     fn check(&self) -> Result<(), Flawed> {
         for name in [REQUEST, LIMIT] {
             if let Some(argument) = self.call.keyword(name).filter(|argument| argument.literal.is_none()) {
-                let message = format!("the value of `{name}` is computed");
-                let problem = Problem::error("computed-memory", message)
+                let is_string = self.text.get(argument.value.clone()).is_some_and(|text| text.starts_with(['"', '\'']));
+                let (what, help) = match is_string {
+                    true => ("a string", "remove the quotes"),
+                    false => ("computed", "replace the expression with a number"),
+                };
+                let problem = Problem::error("computed-memory", format!("the value of `{name}` is {what}"))
                     .at(argument.value.clone())
                     .label("expected an integer such as 4000, in MiB")
-                    .help("replace the expression with a number");
+                    .help(help);
                 return Err(self.flawed(problem));
             }
         }

@@ -47,9 +47,9 @@ pub(super) fn overview_columns(report: &Report) -> Vec<String> {
     std::iter::once("task".to_owned()).chain(amounts).collect()
 }
 
-/// What to request for each of several tasks, for its largest input measured.
+/// What to request for each of several tasks, for its largest input measured; nothing without any rule.
 pub(super) fn overview(report: &Report) -> Vec<Vec<String>> {
-    if report.tasks.len() < 2 {
+    if report.tasks.len() < 2 || resources(report).is_empty() {
         return Vec::new();
     }
     let of_task = |task: &TaskReport| {

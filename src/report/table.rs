@@ -3,7 +3,7 @@
 mod picture;
 
 use crate::model::escape::{lines, printable};
-use crate::model::layout::{columns, wrapped};
+use crate::model::layout::{self, wrapped};
 
 use super::describe::{evidence, measured, provenance, warnings};
 use super::model::{Report, Score, TaskReport};
@@ -23,7 +23,7 @@ pub fn table(report: &Report, width: usize, with_plot: bool) -> String {
     }
     let overview = needs::overview(report);
     if !overview.is_empty() {
-        text.push_str(&grid(&[vec![needs::overview_columns(report)], overview].concat(), &[0]));
+        text.push_str(&grid(&[vec![needs::overview_columns(report)], overview].concat(), &[0], width));
     }
     for (place, task) in report.tasks.iter().enumerate() {
         if place > 0 || !text.is_empty() {
@@ -51,9 +51,12 @@ fn of_task(text: &mut String, task: &TaskReport, width: usize, with_plot: bool) 
         text.push('\n');
     }
     requests(text, task, width);
-    text.push_str(&grid(&rules(task), &[0, 1]));
-    text.push('\n');
-    text.push_str(&grid(&cases(task), &[0]));
+    let rules = grid(&rules(task), &[0, 1], width);
+    if !rules.is_empty() {
+        text.push_str(&rules);
+        text.push('\n');
+    }
+    text.push_str(&grid(&cases(task), &[0], width));
     if task.cells.len() > MOST_CASES {
         text.push_str(&format!(
             "only the first {MOST_CASES} of {} cases; HTML, CSV and JSON have all\n",
@@ -104,7 +107,7 @@ fn requests(text: &mut String, task: &TaskReport, width: usize) {
     let rows: Vec<Vec<String>> = needs::requests(task).into_iter().map(Vec::from).collect();
     if !rows.is_empty() {
         let header = needs::COLUMNS.map(str::to_owned).to_vec();
-        text.push_str(&grid(&[vec![header], rows].concat(), &[0, needs::COLUMNS.len() - 1]));
+        text.push_str(&grid(&[vec![header], rows].concat(), &[0, needs::COLUMNS.len() - 1], width));
     }
     for reason in needs::without_rule(task) {
         paragraph(text, &reason, "  ", width);
@@ -112,25 +115,13 @@ fn requests(text: &mut String, task: &TaskReport, width: usize) {
     text.push('\n');
 }
 
-/// Aligns rows in columns, these to the left and all others to the right.
-fn grid(rows: &[Vec<String>], left: &[usize]) -> String {
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|field| printable(field)).collect()).collect();
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|field| columns(field)).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, (field, &width)) in row.iter().zip(&widths).enumerate() {
-            let gap = if column == 0 { "" } else { "   " };
-            line.push_str(gap);
-            let blank = " ".repeat(width.saturating_sub(columns(field)));
-            line.extend(if left.contains(&column) { [field.as_str(), &blank] } else { [&blank, field.as_str()] });
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+/// Aligns rows below a header in columns, these to the left and all others to the right.
+fn grid(rows: &[Vec<String>], left: &[usize], width: usize) -> String {
+    let mut rows = rows.iter().map(|row| row.iter().map(|field| printable(field)).collect::<Vec<_>>());
+    let Some(header) = rows.next() else { return String::new() };
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let right: Vec<usize> = (0..header.len()).filter(|column| !left.contains(column)).collect();
+    layout::table(&header, &rows.collect::<Vec<_>>(), &right, 3, width)
 }
 
 /// Wraps a text to this width and indents all lines but the first.

@@ -18,22 +18,6 @@ pub(super) fn at_least(amount: String, lower_bound: bool) -> String {
     if lower_bound { format!("≥ {amount}") } else { amount }
 }
 
-/// The text with non-breaking spaces before units.
-#[cfg(feature = "plots")]
-pub(super) fn unbroken(text: &str) -> String {
-    const UNITS: [&str; 14] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "×", "%", "µs", "ms", "s", "min", "h"];
-    let mut whole = String::with_capacity(text.len());
-    for (place, word) in text.split(' ').enumerate() {
-        let name: &str = word.trim_end_matches([',', ';', ':', '.', ')']);
-        let after_number = whole.ends_with(|char: char| char.is_ascii_digit());
-        if place > 0 {
-            whole.push(if after_number && UNITS.contains(&name) { '\u{a0}' } else { ' ' });
-        }
-        whole.push_str(word);
-    }
-    whole
-}
-
 /// A ratio: `1.28 ×`.
 pub(super) fn times(ratio: f64) -> String {
     format!("{ratio:.2} ×")
@@ -80,12 +64,6 @@ pub(super) fn count(number: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[cfg(feature = "plots")]
-    #[test]
-    fn units_stay_with_their_numbers() {
-        assert_eq!(unbroken("max(16 MiB, 4*n) is 1.2 × of 3 runs"), "max(16\u{a0}MiB, 4*n) is 1.2\u{a0}× of 3 runs");
-    }
 
     #[test]
     fn words_are_quoted_only_if_a_shell_would_change_them() {

@@ -72,9 +72,9 @@ pub fn import(text: &str, origin: Option<Origin>, about: &About<'_>) -> Result<I
     };
     let Some(origin) = origin.or(found) else {
         rows.reject_header(
-            "the columns do not belong to a supported table",
-            "supported are `peak_bytes` and `wall_seconds` of highwater, `peak_rss` and `realtime` of Nextflow, `s` \
-             and `max_rss` of Snakemake",
+            "no column has the peaks of runs",
+            "expected `peak_bytes` and `wall_seconds` of highwater, `peak_rss` and `realtime` of Nextflow, or `s` and \
+             `max_rss` of Snakemake",
         );
         return rows.finish(about.name, Imported { origin: Origin::Highwater, observations: vec![], left_out: vec![] });
     };

@@ -408,7 +408,12 @@ fn common_plan(places: &[PathBuf], plan: Option<&str>, into: &Path) -> Result<St
             plans.push((PathBuf::from("--plan"), plan.to_owned()));
         }
     }
-    let (first, text) = plans.first().cloned().ok_or(MergeError::NoPlan)?;
+    let Some((first, text)) = plans.first().cloned() else {
+        for path in places {
+            std::fs::metadata(path).map_err(|source| ReadError::Unreadable { path: path.clone(), source })?;
+        }
+        return Err(MergeError::NoPlan);
+    };
     for (other, plan) in plans {
         if let Some(difference) = difference(&text, &plan) {
             return Err(MergeError::OtherPlan { first, other, difference });

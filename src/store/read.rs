@@ -44,6 +44,8 @@ pub enum ReadError {
         line: usize,
         /// What is wrong with it.
         reason: String,
+        /// Whether it looks like the header of a table.
+        is_table: bool,
     },
     /// A line exceeds the size limit for a record.
     #[error("{path}:{line}: the line is larger than {} MiB, the limit for a record", MAX_LINE_BYTES >> 20)]
@@ -149,6 +151,12 @@ pub(super) struct Line<'a> {
     /// Its offset in bytes.
     pub(super) offset: u64,
     pub(super) text: &'a [u8],
+}
+
+/// Whether a line looks like the names of the columns of a table.
+fn is_header(line: &[u8]) -> bool {
+    line.first().is_some_and(|first| first.is_ascii_alphabetic() || *first == b'"')
+        && line.iter().any(|byte| matches!(byte, b',' | b'\t'))
 }
 
 impl Source {
@@ -293,7 +301,7 @@ impl Source {
         &self,
         mut take: impl FnMut(Observation) -> Result<(), E>,
     ) -> Result<Vec<Unusable>, E> {
-        let (mut unusable, mut has_records) = (Vec::<Unusable>::new(), false);
+        let (mut unusable, mut has_records, mut is_table) = (Vec::<Unusable>::new(), false, false);
         let mut failed = None;
         self.records(|line, observation| {
             match observation {
@@ -301,14 +309,18 @@ impl Source {
                     has_records = true;
                     failed = take(observation).err();
                 }
-                Err(error) => unusable.push(Unusable::new(line.number, line.text, &error)),
+                Err(error) => {
+                    is_table |= unusable.is_empty() && is_header(line.text);
+                    unusable.push(Unusable::new(line.number, line.text, &error));
+                }
             }
             failed.is_none()
         })?;
         match unusable.first() {
             // Another kind of file. A file whose first record was interrupted is not.
             Some(Unusable { line, reason, torn: false }) if !has_records => {
-                Err(ReadError::NotRecords { path: self.path.clone(), line: *line, reason: reason.clone() }.into())
+                Err(ReadError::NotRecords { path: self.path.clone(), line: *line, reason: reason.clone(), is_table }
+                    .into())
             }
             Some(_) | None => failed.map_or(Ok(unusable), Err),
         }
@@ -455,7 +467,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(OBSERVATIONS);
         fs::write(&path, "\n{}\n[]\n").unwrap();
-        assert!(matches!(read(&path), Err(ReadError::NotRecords { line: 2, .. })));
+        assert!(matches!(read(&path), Err(ReadError::NotRecords { line: 2, is_table: false, .. })));
+        fs::write(&path, "input_bytes,peak_bytes\n1,2\n").unwrap();
+        assert!(matches!(read(&path), Err(ReadError::NotRecords { line: 1, is_table: true, .. })));
         fs::write(&path, "{\"schema_version\":1,\"to").unwrap();
         assert_eq!(read(&path).unwrap().unusable.len(), 1);
     }

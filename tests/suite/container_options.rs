@@ -48,7 +48,7 @@ impl Bench {
         let output = self.highwater(&[&["run", "--probe", "never", "--format", "json"], words].concat());
         assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
         let created = self.engine.created().pop().unwrap();
-        (serde_json::from_slice(&output.stdout).unwrap(), created["HostConfig"].clone())
+        (crate::harness::only_element(&output.stdout), created["HostConfig"].clone())
     }
 
     /// The message with which these words are refused, without having asked the engine for a container.

@@ -93,9 +93,9 @@ fn a_file_beside_the_task_adds_to_the_environment() {
     let pod = folder.json(&["predict", "task.json", "--emit", "pod"]);
     let image = pod["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
     assert_eq!(image, format!("{}-registry example/segment", folder.0.path().display()));
-    folder.write(".env", &"REGISTRY=a\nPASSWORD=\"s3cret\n");
+    folder.write(".env", &"# ours\n\nREGISTRY=a\nPASSWORD=\"s3cret\n");
     let refused = folder.highwater(&["predict", "task.json"]);
-    assert!(refused.says("variable 2 of the file is invalid") && !refused.says("s3cret"), "{}", refused.stderr);
+    assert!(refused.says("line 4 is not NAME=VALUE") && !refused.says("s3cret"), "{}", refused.stderr);
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn fitted(case: &str, arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     let output = command.arg("fit").arg(case).args(arguments).args(["--format", "json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    crate::harness::only_element(&output.stdout)
 }
 
 /// The limit for an input of n bytes.
@@ -113,7 +113,7 @@ fn a_limit_is_not_called_enough_for_inputs_that_needed_more() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     let table = format!("input_bytes,peak_bytes\n{rows}");
     let output = command.args(["fit", "-", "--format", "json"]).write_stdin(table).output().unwrap();
-    let fit: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let fit: Value = crate::harness::only_element(&output.stdout);
     assert!(limit(&fit, 13e6) >= 400e6 || fit["enough_for"]["limit"].as_u64().unwrap() < 13_000_000, "{fit}");
 }
 
@@ -125,6 +125,6 @@ fn the_safe_objective_covers_a_single_spike() {
     let table = format!("input_bytes,peak_bytes\n{rows}");
     let output =
         command.args(["fit", "-", "--objective", "safe", "--format", "json"]).write_stdin(table).output().unwrap();
-    let fit: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let fit: Value = crate::harness::only_element(&output.stdout);
     assert!(limit(&fit, 9e6) >= 90e6, "{fit}");
 }

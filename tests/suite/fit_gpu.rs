@@ -40,7 +40,7 @@ fn the_memory_on_one_gpu_has_a_rule_of_its_own_and_a_setting_of_kaapana() {
     let (_, table, _) = records.fit(&["--on", "gpu"]);
     assert!(table.starts_with("gpu: memory on the GPU on which a run had most"), "{table}");
     let all = records.json(&["--on", "all"]);
-    assert!(all["gpu"]["amounts"].is_array(), "{all}");
+    assert!(all["gpu"][0]["amounts"].is_array(), "{all}");
     let (_, report, _) = records.highwater(&["report", "runs.jsonl"]);
     assert!(report.contains("on a GPU") && report.contains("260.0"), "{report}");
 }

@@ -81,7 +81,9 @@ impl Records {
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let (status, stdout, stderr) = self.fit(&[&["--format", "json"], arguments].concat());
         assert_eq!(status, 0, "{stderr}");
-        serde_json::from_str(&stdout).unwrap()
+        // Of one task, its element.
+        let mut json: Value = serde_json::from_str(&stdout).unwrap();
+        if json.as_array().is_some_and(|tasks| tasks.len() == 1) { json[0].take() } else { json }
     }
 }
 

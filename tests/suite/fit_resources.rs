@@ -53,7 +53,7 @@ fn all_resources_are_in_one_object_and_one_declaration() {
     let records = Records::new(timed());
     let all = records.json(&["--on", "all"]);
     assert_eq!(all.as_object().unwrap().keys().collect::<Vec<_>>(), ["memory", "time", "cpu"]);
-    assert!(all["memory"]["base_bytes"].is_u64(), "{}", all["memory"]);
+    assert!(all["memory"][0]["base_bytes"].is_u64(), "{}", all["memory"]);
     let (_, kubernetes, _) = records.fit(&["--on", "all", "--emit", "kubernetes"]);
     let keys = kubernetes.lines().filter(|line| !line.starts_with([' ', '#'])).filter_map(|line| line.split_once(':'));
     assert_eq!(keys.map(|(key, _)| key).collect::<Vec<_>>(), ["resources", "activeDeadlineSeconds", "cpu"]);

@@ -61,7 +61,7 @@ impl Machine {
 
     /// The record in `run.json`.
     pub(crate) fn record(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.path("run.json")).unwrap()).unwrap()
+        crate::harness::only_element(fs::read(self.path("run.json")).unwrap())
     }
 }
 
@@ -167,6 +167,30 @@ fn two_devices_and_a_neighbour_are_kept_apart() {
 }
 
 #[test]
+fn a_second_device_that_is_only_sampled_makes_the_need_a_lower_bound_for_run_and_fit() {
+    let devices = |accounting| {
+        let processes = json!([process("task", Some(100), Some(120))]);
+        json!([device("0", true, processes), device("1", accounting, json!([]))])
+    };
+    let Some(machine) = Machine::new(devices(false)) else { return };
+    let shown = || {
+        let options = ["run", "--record", "runs.jsonl", "--", "sh", "-c", "echo $$ > task; sleep 0.5"];
+        let output = machine.highwater(&options).output().unwrap();
+        String::from_utf8(output.stderr).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let table = shown();
+    assert!(table.contains("gpu 120 MiB exact"), "{table}");
+    let why = "the most on any one GPU is a lower bound: GPU-1 was only sampled, and not seen in use";
+    assert!(table.contains(why), "{table}");
+    let json = machine.highwater(&["report", "runs.jsonl", "--format", "json"]).output().unwrap().stdout;
+    let report: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(report["tasks"][0]["cells"][0]["gpu_lower_bound"], true, "{report}");
+    machine.set(&json!({"devices": devices(true)}));
+    let table = shown();
+    assert!(!table.contains("any one GPU"), "{table}");
+}
+
+#[test]
 fn a_process_that_may_be_of_the_run_makes_the_peak_a_lower_bound() {
     let processes = json!([process("task", Some(100), Some(120)), process("stranger", None, Some(900))]);
     let Some(machine) = Machine::new(json!([device("0", true, processes)])) else { return };
@@ -250,7 +274,7 @@ fn without_a_library_there_is_nothing_about_gpus() {
     let run = |library: &str| {
         let options = ["run", "--format", "json", "--", "true"];
         let output = machine.highwater(&options).env("HIGHWATER_NVML", library).output().unwrap();
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        crate::harness::only_element::<Value>(&output.stdout)
     };
     let none = run("");
     assert_eq!([&none["gpu"], &none["warnings"]], [&Value::Null; 2], "{none}");

@@ -8,6 +8,7 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use serde::de::DeserializeOwned;
 
 /// The skipped tests by reason.
 static SKIPPED: Mutex<BTreeMap<String, Vec<String>>> = Mutex::new(BTreeMap::new());
@@ -49,6 +50,14 @@ extern "C" fn print_summary() {
     let reasons: Vec<String> = reasons.iter().map(|(count, why)| format!("{count} because {why}")).collect();
     let tests = if total == 1 { "test" } else { "tests" };
     let _ = writeln!(std::io::stderr(), "{total} {tests} skipped: {}", reasons.join("; "));
+}
+
+/// The only element of an array of JSON: `run` and `fit` write one with an element for each run or task.
+#[track_caller]
+pub(crate) fn only_element<T: DeserializeOwned>(json: impl AsRef<[u8]>) -> T {
+    let text = String::from_utf8_lossy(json.as_ref());
+    let [only]: [T; 1] = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"));
+    only
 }
 
 /// Signals that a shell, `nohup` or a CI runner may have the suite ignore.

@@ -416,7 +416,7 @@ fn what_a_task_says_about_its_pod_is_honoured_or_refused_by_name() {
     }));
     assert_eq!(status, Some(0), "{stderr}");
     assert!(bench.path().join("copies").is_dir());
-    let record: Value = serde_json::from_str(&stdout).unwrap();
+    let record: Value = crate::harness::only_element(stdout);
     assert_eq!(record["pod"]["namespace"], "task", "{record:#}");
     let mut predict = Command::new(env!("CARGO_BIN_EXE_highwater"));
     let predict = predict.args(["predict", "task.json", "--emit", "pod"]).current_dir(bench.path()).output().unwrap();

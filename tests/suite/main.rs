@@ -60,3 +60,4 @@ mod tree;
 mod validate;
 mod values;
 mod versus;
+mod widths;

@@ -178,6 +178,7 @@ fn records_of_something_else_are_refused_and_nothing_is_changed() {
         vec!["run.jsonl", "--into", "node0"],
         vec!["x.jsonl", "--into", "new"],
         vec!["missing", "--into", "node0"],
+        vec!["missing", "--into", "new"],
         vec!["node1", "--into", "."],
     ]
     .into_iter()

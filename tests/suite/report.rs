@@ -98,9 +98,8 @@ fn the_csv_can_be_fitted_again() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     let fitted = command.current_dir(folder.0.path()).args(["fit", "runs.csv", "--format", "json"]).output().unwrap();
     let fitted: Value = serde_json::from_slice(&fitted.stdout).unwrap();
-    let fitted = if fitted.is_array() { &fitted[0] } else { &fitted };
     let report: Value = serde_json::from_str(&segment_as("json")).unwrap();
-    assert_eq!(fitted["coefficient"], report["tasks"][0]["fitted"]["rule"]["coefficient"]);
+    assert_eq!(fitted[0]["coefficient"], report["tasks"][0]["fitted"]["rule"]["coefficient"]);
 }
 
 #[test]

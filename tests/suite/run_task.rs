@@ -52,7 +52,7 @@ impl Bench {
         let options: Vec<&str> =
             options.iter().copied().chain(["--format", "json", "--output", "result.json"]).collect();
         let _ = self.run(&options);
-        serde_json::from_slice(&std::fs::read(self.path("result.json")).unwrap()).unwrap()
+        crate::harness::only_element(std::fs::read(self.path("result.json")).unwrap())
     }
 
     fn path(&self, below: &str) -> std::path::PathBuf {
@@ -266,7 +266,7 @@ fn recorded_with_input(bench: &Bench, words: &[&str], script: &str) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
     command.current_dir(&bench.folder).args(["run", "--format", "json", "--quiet", "--input"]).args(words);
     let output = command.args(["--", "sh", "-c", script]).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    crate::harness::only_element(&output.stdout)
 }
 
 #[test]

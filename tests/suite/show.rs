@@ -127,4 +127,7 @@ fn another_kind_of_file_is_refused_with_one_error() {
         assert!(stderr.contains("README.md has no records: line 2 is not one"), "{words}: {stderr}");
         assert!(stderr.contains("highwater run --record"), "{words}: {stderr}");
     }
+    std::fs::write(folder.path().join("runs.csv"), "input_bytes,peak_bytes\n1,2\n").unwrap();
+    let (status, _, stderr) = show(&[folder.path().join("runs.csv").to_str().unwrap()]);
+    assert!(status == 2 && stderr.contains("highwater import FILE -o FILE.jsonl"), "{stderr}");
 }

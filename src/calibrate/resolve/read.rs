@@ -164,14 +164,24 @@ fn dotenv(path: &Path, variables: &mut Variables) -> Result<(), ReadError> {
     let text = text(&path.display().to_string(), &bytes)?;
     for (number, line) in dotenvy::from_read_iter(text.as_bytes()).enumerate() {
         // Without the text, which may be a secret.
-        let (name, value) = line.map_err(|_| {
-            let message = format!("variable {} of the file is invalid", number + 1);
+        let (name, value) = line.map_err(|error| {
+            let message = match line_of(&text, &error) {
+                Some(line) => format!("line {line} is not NAME=VALUE"),
+                None => format!("variable {} of the file is invalid", number + 1),
+            };
             let problem = Problem::error("env-file", message).help("write NAME=VALUE, and quote values with spaces");
             Flawed::new(path.display().to_string(), String::new(), vec![problem])
         })?;
         variables.add_env(name, value);
     }
     Ok(())
+}
+
+/// The line, from 1, at which the variable that cannot be read begins.
+fn line_of(text: &str, error: &dotenvy::Error) -> Option<usize> {
+    let dotenvy::Error::LineParse(read, _) = error else { return None };
+    let first = read.lines().next()?.trim();
+    Some(text.lines().position(|line| line.trim() == first)? + 1)
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, ReadError> {

@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::run::Format;
 use crate::cli::summary::push_row;
-use crate::cli::table::{printable, table};
+use crate::cli::table::{paragraph, printable, table};
 
 pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     check_options(args)?;
@@ -35,6 +35,7 @@ pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
             let texts: Vec<&str> = fitted.iter().map(|(_, one)| one.text.as_str()).collect();
             output::text(&texts.join("\n"))?;
         }
+        // An array of tasks for one resource; for all, an object with such an array for each.
         (None, Format::Json) if is_one => output::json(&fitted.first().map(|(_, one)| &one.json))?,
         (None, Format::Json) => {
             let all = fitted.into_iter().map(|(resource, one)| (resource.to_string(), one.json));
@@ -185,7 +186,7 @@ fn render_task(group: &Group, fitted: &ResourceFit) -> String {
     }
     rows.extend(fitted.warnings.iter().map(|warning| ("warning", warning.clone())));
     let width = output::width_of_stdout().map_or(100, usize::from);
-    let mut text = format!("{}\n", title(*resource));
+    let mut text = paragraph(title(*resource));
     for (name, value) in rows {
         push_row(&mut text, name, &printable(&value), width);
     }
@@ -211,13 +212,10 @@ fn overview(results: &[(&Group, ResourceFit)]) -> String {
     let above = if resource == Resource::Cpu { ">more/1000" } else { ">failures/1000" };
     let header = ["task", ">largest input", ">limit", ">typical", ">inputs", ">limit/used", above];
     let title = title(resource);
-    let mut text = format!("{title}\n{}", table(&header, rows.collect()));
+    let mut text = paragraph(title) + &table(&header, rows.collect());
     for (group, fitted) in results {
         let name = group.name().unwrap_or_default();
-        fitted
-            .warnings
-            .iter()
-            .for_each(|warning| text.push_str(&format!("{}\n", printable(&format!("{name}: {warning}")))));
+        text.extend(fitted.warnings.iter().map(|warning| paragraph(&format!("{name}: {warning}"))));
     }
     text
 }

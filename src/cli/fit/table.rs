@@ -9,7 +9,7 @@ use highwater::report::emit::snippet;
 
 use crate::cli::output;
 use crate::cli::summary::push_row;
-use crate::cli::table::{printable, table};
+use crate::cli::table::{paragraph, printable, table};
 
 /// Renders one task in full, several as a table.
 pub(super) fn render(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> String {
@@ -32,16 +32,17 @@ fn overview(fitted: &[(&Group, Calibration)], against: Option<&FittedRule>) -> S
     });
     let header = ["task", "rule", ">inputs", ">limit/peak", ">failures/1000", ">coverage"];
     let mut text = table(&header, rows.collect());
-    text.push_str("\nlimit/peak and failures/1000: on held-out inputs, which the rule was not fitted to\n");
-    text.push_str("coverage: at least this share of further inputs fits, with 95 % confidence\n");
+    text.push('\n');
+    text.push_str(&paragraph("limit/peak and failures/1000: on held-out inputs, which the rule was not fitted to"));
+    text.push_str(&paragraph("coverage: at least this share of further inputs fits, with 95 % confidence"));
     let notes = fitted.iter().flat_map(|(group, result)| {
         let name = group.name().unwrap_or_default();
         // Columns say the same.
         let in_columns = |one: &&Warning| matches!(one, Warning::FewInputs { .. } | Warning::MoreFailures { .. });
         let warnings = result.fit.warnings.iter().filter(move |one| !in_columns(one));
-        warnings.map(move |warning| format!("{name}: {}\n", group.describe_warning(warning)))
+        warnings.map(move |warning| paragraph(&format!("{name}: {}", group.describe_warning(warning))))
     });
-    let notes: String = notes.map(|note| printable(note.trim_end()) + "\n").collect();
+    let notes: String = notes.collect();
     if !notes.is_empty() {
         text.push_str(&format!("\nwarnings:\n{notes}"));
     }
@@ -125,9 +126,13 @@ fn one(group: &Group, fitted: &Calibration, against: Option<&FittedRule>) -> Str
     }
     text.push('\n');
     text.push_str(&table(&COMPARED, compared(group, fitted, against)));
-    text.push_str("waste: memory reserved in vain times its time, in gigabyte hours (GBh); held out: inputs that the rule was\nnot fitted to\n");
+    text.push_str(&paragraph(
+        "waste: memory reserved in vain times its time, in gigabyte hours (GBh); held out: inputs that the rule was not \
+         fitted to",
+    ));
     if let Some(documented) = &fitted.documented {
-        text.push_str("\nfor task.json or processing-container.json (--write inserts it):\n");
+        text.push('\n');
+        text.push_str(&paragraph("for task.json or processing-container.json (--write inserts it):"));
         text.push_str(&snippet(documented));
     }
     text

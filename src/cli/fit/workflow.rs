@@ -13,7 +13,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::run::Format;
-use crate::cli::table::{printable, table};
+use crate::cli::table::{paragraph, printable, table};
 
 pub(super) fn run(args: &FitArgs) -> Result<Exit, Failure> {
     let engine = args.emit.map(|emit| engine(emit.consumer())).transpose()?;
@@ -136,14 +136,14 @@ fn render(tasks: &[WorkflowTask]) -> String {
         text.push('\n');
     }
     if fitted().any(|(_, fitted)| fitted.lower_bound) {
-        text.push_str("at least: fitted to sampled peaks, which are lower bounds; the need may be higher\n");
+        text.push_str(&paragraph("at least: fitted to sampled peaks, which are lower bounds; the need may be higher"));
     }
     if fitted().next().is_some() {
-        text.push_str("failures/1000: further runs that fail at first, judged by runs that were held out\n");
-        text.push_str("coverage: at least this share of further runs fits, with 95 % confidence\n");
+        text.push_str(&paragraph("failures/1000: further runs that fail at first, judged by runs that were held out"));
+        text.push_str(&paragraph("coverage: at least this share of further runs fits, with 95 % confidence"));
     }
     let warnings = fitted().flat_map(|(task, fitted)| fitted.warnings.iter().map(|one| (&task.task, one)));
-    let warnings: String = warnings.map(|(task, warning)| printable(&format!("{task}: {warning}")) + "\n").collect();
+    let warnings: String = warnings.map(|(task, warning)| paragraph(&format!("{task}: {warning}"))).collect();
     if !warnings.is_empty() {
         text.push_str(&format!("\nwarnings:\n{warnings}"));
     }

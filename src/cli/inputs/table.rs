@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use highwater::model::layout;
 use highwater::model::rule::Mode;
 use highwater::model::units::Bytes;
 use highwater::tree::{Bucket, Excluded, File, Histogram, Item, Reason, Totals};
@@ -60,7 +60,7 @@ fn heading(shown: &Report<'_>, totals: &Totals) -> String {
 
 /// The value of n in each mode, and the file or item that determines it.
 fn ns(asked: Option<Mode>, totals: &Totals, width: Option<u16>) -> String {
-    let mut table = table(&["mode", "n in bytes", "", "of"], &[1, 2], width);
+    let mut rows = Vec::new();
     for mode in [Mode::Sum, Mode::MaxFileSize, Mode::MaxItemSum] {
         if asked.is_some_and(|asked| asked != mode) {
             continue;
@@ -73,21 +73,20 @@ fn ns(asked: Option<Mode>, totals: &Totals, width: Option<u16>) -> String {
             }
         };
         let n = totals.n(mode);
-        add(&mut table, &[mode.name().to_owned(), n.0.to_string(), rounded(n), of], &[1, 2]);
+        rows.push(vec![mode.name().to_owned(), n.0.to_string(), rounded(n), of]);
     }
-    table.trim_fmt()
+    table(&["mode", "n in bytes", "", "of"], &rows, &[1, 2], width)
 }
 
 fn histogram(histogram: &Histogram, width: Option<u16>) -> String {
     let most = histogram.buckets.iter().map(|bucket| bucket.files).max().unwrap_or(0).max(1);
-    let mut table = table(&["size", "files", "", "bytes", ""], &[1, 3, 4], width);
+    let mut rows = Vec::new();
     for bucket in &histogram.buckets {
         let bar = "█".repeat(usize::try_from(bucket.files.saturating_mul(BAR) / most).unwrap_or(0));
         let bar = if bar.is_empty() { "▏".to_owned() } else { bar };
-        let row = [range(bucket), bucket.files.to_string(), bar, bucket.sum.0.to_string(), rounded(bucket.sum)];
-        add(&mut table, &row, &[1, 3, 4]);
+        rows.push(vec![range(bucket), bucket.files.to_string(), bar, bucket.sum.0.to_string(), rounded(bucket.sum)]);
     }
-    table.trim_fmt()
+    table(&["size", "files", "", "bytes", ""], &rows, &[1, 3, 4], width)
 }
 
 fn range(bucket: &Bucket) -> String {
@@ -106,20 +105,15 @@ fn items(totals: &Totals, width: Option<u16>) -> String {
     if totals.largest_items.is_empty() {
         return text;
     }
-    let mut table = table(&["largest items", "files", "bytes", ""], &[1, 2, 3], width);
-    for Item { name: item, files, sum } in &totals.largest_items {
-        add(&mut table, &[name(item), files.to_string(), sum.0.to_string(), rounded(*sum)], &[1, 2, 3]);
-    }
-    let _ = write!(text, "\n{}", table.trim_fmt());
+    let row = |item: &Item| vec![name(&item.name), item.files.to_string(), item.sum.0.to_string(), rounded(item.sum)];
+    let rows: Vec<Vec<String>> = totals.largest_items.iter().map(row).collect();
+    let _ = write!(text, "\n{}", table(&["largest items", "files", "bytes", ""], &rows, &[1, 2, 3], width));
     text
 }
 
 fn files(listing: &[File], width: Option<u16>) -> String {
-    let mut table = table(&["bytes", "file"], &[0], width);
-    for File { path, size } in listing {
-        add(&mut table, &[size.0.to_string(), name(path)], &[0]);
-    }
-    table.trim_fmt()
+    let rows: Vec<Vec<String>> = listing.iter().map(|file| vec![file.size.0.to_string(), name(&file.path)]).collect();
+    table(&["bytes", "file"], &rows, &[0], width)
 }
 
 /// What was skipped, problems first.
@@ -150,32 +144,18 @@ fn meaning(reason: Reason) -> &'static str {
         Reason::Outside => "symbolic links leading out of the channel",
         Reason::TooManyOpenFiles => "not opened: too many open files",
         Reason::Failed => "failed to read",
-        Reason::LinkedFolder => "symbolic links to folders, which are not entered",
+        Reason::LinkedFolder => "symbolic links to directories, not entered",
         Reason::DanglingLink => "symbolic links to nothing",
         Reason::Special => "FIFOs, sockets or devices",
         Reason::OtherFileSystem => "on another file system",
     }
 }
 
-fn table(header: &[&str], right: &[usize], width: Option<u16>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    // Without a known width, a row is one line.
-    match width {
-        Some(width) => table.set_width(width),
-        None => table.set_content_arrangement(ContentArrangement::Disabled),
-    };
-    table.set_header(cells(header.iter().map(|&text| text.to_owned()), right));
-    table
-}
-
-fn add(table: &mut Table, row: &[String], right: &[usize]) {
-    table.add_row(cells(row.iter().cloned(), right));
-}
-
-fn cells(row: impl Iterator<Item = String>, right: &[usize]) -> Vec<Cell> {
-    let align = |column| if right.contains(&column) { CellAlignment::Right } else { CellAlignment::Left };
-    row.enumerate().map(|(column, text)| Cell::new(text).set_alignment(align(column))).collect()
+/// Without a known width, a row is one line.
+fn table(header: &[&str], rows: &[Vec<String>], right: &[usize], width: Option<u16>) -> String {
+    let width = width.map_or(usize::MAX, |width| usize::from(width) - 1);
+    let text = layout::table(header, rows, right, 2, width);
+    text.lines().map(|line| format!("{}\n", format!(" {line}").trim_end())).collect()
 }
 
 /// The amount in a readable unit, unless that equals the number.

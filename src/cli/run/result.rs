@@ -1,4 +1,5 @@
-//! The output of `run`: a table, or a line per run with the table of the one that needed the most; or JSON at the end.
+//! The output of `run`: a table, or a line per run with the table of the one that needed the most; or an array of JSON
+//! at the end.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use super::{Format, OWN_FAILURE, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::terminal::terminal_behind_stderr;
 use crate::cli::{compare, output, output_file, summary};
 
 /// The results so far.
@@ -113,11 +115,8 @@ impl<'a> Results<'a> {
     }
 
     fn write_json(&self) -> Result<(), Failure> {
-        let json = match self.runs.as_slice() {
-            [only] if self.args.runs == 1 => serde_json::to_string_pretty(only),
-            several => serde_json::to_string_pretty(several),
-        };
-        let json = json.map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
+        let json =
+            serde_json::to_string_pretty(&self.runs).map_err(|error| Failure::new(OWN_FAILURE, &error, None))? + "\n";
         match &self.args.output {
             Some(path) => output_file::write(path, json.as_bytes()).map_err(Failure::own),
             None => output::json_text(&json).map_err(Failure::own),
@@ -129,7 +128,7 @@ impl<'a> Results<'a> {
 fn table(run: &Run, heading: Option<&str>) -> String {
     let mut text = summary::render(&run.observation, heading, output::width_of_stderr(), output::is_verbose());
     if let Some(comparison) = &run.comparison {
-        text = format!("{text}\n{}", compare::render(comparison));
+        text = format!("{text}\n{}", compare::render(comparison, terminal_behind_stderr().unwrap_or(80)));
     } else if run.observation.prediction.is_some() && run.observation.outcome.has_failed() {
         text.push_str("\nno verdict on limits and requests, because the run failed\n");
     }

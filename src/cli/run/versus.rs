@@ -176,14 +176,32 @@ fn render(result: &Versus, args: &RunArgs, line: &str) -> String {
         ]
     };
     let Ratios { peak, wall_time, cpu_time } = &result.ratios;
-    let bytes = |amount| Bytes(amount).to_string();
+    let resolution = resolution(result).unwrap_or_default();
+    let bytes = |amount| match amount as f64 <= resolution {
+        true => format!("<{}", Bytes(resolution as u64)),
+        false => Bytes(amount).to_string(),
+    };
     let rows = vec![
         row("peak", &peak_bytes, &bytes, *peak),
         row("time", &|run| Some(run.wall_us as f64), &duration, *wall_time),
         row("CPU time", &cpu_us, &duration, *cpu_time),
     ];
     let table = table::table(&["", ">A", ">B", ">B/A", "95 % interval"], rows);
-    format!("\nA: {of_a}\nB: {line}\n{} rounds, in turns; medians\n\n{table}\n{}\n", args.runs, verdict(result))
+    format!(
+        "\nA: {of_a}\nB: {line}\n{} rounds, in turns; medians\n\n{table}\n{}",
+        args.runs,
+        table::paragraph(&verdict(result))
+    )
+}
+
+/// The largest error bound of the peaks; `None` if one is a lower bound or missing.
+fn resolution(result: &Versus) -> Option<f64> {
+    let bound = |run: &Observation| match run.peak.as_ref().value()?.exactness {
+        Exactness::Exact { error_bound_bytes } => Some(error_bound_bytes.0 as f64),
+        Exactness::LowerBound { .. } => None,
+    };
+    let bounds: Option<Vec<f64>> = result.a.iter().chain(&result.b).map(bound).collect();
+    Some(bounds?.into_iter().fold(0.0, f64::max))
 }
 
 /// What the peaks show.
@@ -196,16 +214,10 @@ fn verdict(result: &Versus) -> String {
         return "a run reached its limit, so the need of A and B cannot be compared; run them without a limit"
             .to_owned();
     }
-    let bound = |run: &Observation| match run.peak.as_ref().value()?.exactness {
-        Exactness::Exact { error_bound_bytes } => Some(error_bound_bytes.0 as f64),
-        Exactness::LowerBound { .. } => None,
-    };
-    let bounds: Option<Vec<f64>> = runs().map(bound).collect();
-    let Some(bounds) = bounds else {
+    let Some(resolution) = resolution(result) else {
         return "some peaks are lower bounds, so the need of A and B cannot be compared; `highwater doctor` says why"
             .to_owned();
     };
-    let resolution = bounds.into_iter().fold(0.0, f64::max);
     let middle = |runs: &[Observation]| median(&runs.iter().filter_map(peak_bytes).collect::<Vec<_>>());
     let (Some(ratio), Some(a), Some(b)) = (result.ratios.peak, middle(&result.a), middle(&result.b)) else {
         return "a peak is 0 bytes, so the ratio is undefined".to_owned();

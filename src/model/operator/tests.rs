@@ -114,9 +114,10 @@ fn what_is_not_set_is_the_default_of_the_base_class() {
 fn computed_memory_is_refused_with_its_place() {
     for value in ["memory", "4 * 1024", "\"4000\"", "4000.0", "-1", "10j"] {
         let text = class(&format!("(\n    ram_mem_mb={value},\n)"));
+        let what = if value.starts_with('"') { "a string" } else { "computed" };
         assert_eq!(
             problem(&refused(&text, None)),
-            ("the value of `ram_mem_mb` is computed".to_owned(), Some((9, 16))),
+            (format!("the value of `ram_mem_mb` is {what}"), Some((9, 16))),
             "{value}"
         );
     }

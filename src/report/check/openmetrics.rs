@@ -1,13 +1,16 @@
 //! OpenMetrics 1.0 text, as GitLab's metrics reports read it:
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crate::model::check::report::{CellReport, Report, Verdict};
+use crate::model::check::report::{CellReport, Report, ResourceCell, Verdict};
 use crate::model::escape::label;
+use crate::model::fit::Resource;
 use crate::model::units::Bytes;
 
 type Amount = fn(&CellReport) -> Option<Bytes>;
+type ResourceAmount = fn(&ResourceCell) -> Option<f64>;
 
 /// A metric family: name, help text, and its value for a cell.
 const FAMILIES: [(&str, &str, Amount); 6] = [
@@ -37,6 +40,7 @@ pub fn openmetrics(report: &Report) -> String {
             }
         });
     }
+    resources(&mut text, report);
     text.push_str("# TYPE highwater_failed_runs gauge\n# HELP highwater_failed_runs Failed runs of the cell.\n");
     each(report, |labels, cell| {
         let _ = writeln!(text, "highwater_failed_runs{{{labels}}} {}", cell.failed_runs);
@@ -51,6 +55,35 @@ pub fn openmetrics(report: &Report) -> String {
          highwater_check_passed {passed}\n# EOF\n"
     );
     text
+}
+
+/// Gauges for the other resources that are compared, such as `highwater_time_seconds`.
+fn resources(text: &mut String, report: &Report) {
+    let cells = report.tasks.iter().flat_map(|task| &task.cells);
+    let known: BTreeSet<Resource> = cells.flat_map(|cell| cell.resources.keys().copied()).collect();
+    for resource in known {
+        let unit = resource.unit();
+        let families: [(String, String, ResourceAmount); 3] = [
+            (format!("{resource}_{unit}"), format!("Median {resource} of the cell."), |of| {
+                Some(of.now.as_ref()?.median)
+            }),
+            (format!("{resource}_spread_{unit}"), format!("Median absolute deviation of the {resource}."), |of| {
+                Some(of.now.as_ref()?.spread)
+            }),
+            (format!("baseline_{resource}_{unit}"), format!("Median {resource} of the cell in the baseline."), |of| {
+                Some(of.baseline.as_ref()?.median)
+            }),
+        ];
+        for (name, help, amount) in families {
+            let name = format!("highwater_{name}");
+            let _ = write!(text, "# TYPE {name} gauge\n# UNIT {name} {unit}\n# HELP {name} {help}\n");
+            each(report, |labels, cell| {
+                if let Some(amount) = cell.resources.get(&resource).and_then(amount) {
+                    let _ = writeln!(text, "{name}{{{labels}}} {amount}");
+                }
+            });
+        }
+    }
 }
 
 fn each(report: &Report, mut tell: impl FnMut(&str, &CellReport)) {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::model::escape;
 use crate::model::fit::Censoring;
+use crate::model::layout::unbroken;
 use crate::model::observation::{CgroupVersion, Host};
 use crate::model::reading::Reading;
 use crate::model::units::Bytes;
@@ -14,7 +15,7 @@ use crate::report::describe::{case, evidence, measured, provenance, warnings, wh
 use crate::report::model::{Advice, Cell, Change, Environment, Extent, Level, Report, Run, Score, TaskReport, Totals};
 use crate::report::needs;
 use crate::report::plot::{Size, plots, svg};
-use crate::report::words::{self, UNKNOWN, amount, count, times, unbroken};
+use crate::report::words::{self, UNKNOWN, amount, count, times};
 
 /// Longer tables scroll in a frame of their own.
 const MANY_ROWS: usize = 60;

@@ -1,5 +1,6 @@
 //! A plot as text.
 
+use crate::model::layout::wrapped;
 use crate::report::plot::{Ink, Mark, Plot, Shape};
 
 /// The number of lines of the plot.
@@ -38,7 +39,10 @@ pub(super) fn picture(plot: &Plot, width: usize) -> String {
     text.push_str(&format!("{:>margin$} └{}\n", "", "─".repeat(columns)));
     text.push_str(&format!("{:>margin$}  {from}{}{to}\n", "", " ".repeat(between)));
     text.push_str(&format!("{:>margin$}  {}\n", "", plot.x.title));
-    text.push_str(&format!("{:>margin$}  {}\n", "", legend.join("   ")));
+    // Each entry stays whole.
+    let legend: Vec<String> = legend.iter().map(|entry| entry.replace(' ', "\u{a0}")).collect();
+    let indent = " ".repeat(margin + 2);
+    text.push_str(&wrapped(&legend.join("   "), &indent, &indent, width).replace('\u{a0}', " "));
     text
 }
 

@@ -51,6 +51,33 @@ fn a_slower_task_fails_only_if_time_has_thresholds() {
 }
 
 #[test]
+fn time_and_cores_are_in_the_formats_of_programs_that_follow_them() {
+    let project = Project::with_baseline(&toml(&format!("{TIME}{CPU}")), &runs(1.0, 1_000_000));
+    let formats = ["--gitlab", "metrics.txt", "--bmf", "bmf.json", "--customsmallerisbetter", "smaller.json"];
+    assert_eq!(project.check_runs(&runs(1.5, 1_000_000), &formats).status(), 1);
+    let metrics = project.read("metrics.txt");
+    for line in [
+        "# UNIT highwater_time_seconds seconds",
+        "highwater_time_seconds{task=\"segment\",cell=\"small\"} 3.015",
+        "highwater_baseline_time_seconds{task=\"segment\",cell=\"small\"} 2.01",
+        "# TYPE highwater_time_spread_seconds gauge",
+        "highwater_cpu_cores{task=\"segment\",cell=\"small\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    let json = |name: &str| serde_json::from_str::<serde_json::Value>(&project.read(name)).unwrap();
+    let bmf = json("bmf.json")["segment/small"].clone();
+    assert_eq!(bmf["time-seconds"], json!({"value": 3.015, "lower_value": 3.0, "upper_value": 3.06}), "{bmf}");
+    assert!(bmf["memory"]["value"].is_u64() && bmf["cpu-cores"]["value"].is_f64(), "{bmf}");
+    let smaller = json("smaller.json");
+    let names: Vec<_> = smaller.as_array().unwrap().iter().map(|one| (&one["name"], &one["unit"])).collect();
+    let expected = [("segment/small", "bytes"), ("segment/small: time", "seconds"), ("segment/small: cpu", "cores")];
+    assert_eq!(names.len(), 3, "{smaller}");
+    assert!(names.iter().zip(expected).all(|(found, (name, unit))| found.0 == name && found.1 == unit), "{smaller}");
+    assert!(smaller[1]["extra"].as_str().unwrap().contains("change: +50.0 %"), "{smaller}");
+}
+
+#[test]
 fn cores_have_thresholds_of_their_own() {
     let project = Project::with_baseline(&toml(CPU), &runs(1.0, 1_000_000));
     let checked = project.check_runs(&runs(1.5, 2_000_000), &["--format", "json"]);

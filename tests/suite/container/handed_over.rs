@@ -14,7 +14,7 @@ fn measured(command: &[&str]) -> (Value, String) {
     highwater.args(["run", "--format", "json", "--output"]).arg(&file).arg("--").args(command);
     let output = highwater.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let json = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let json = crate::harness::only_element(std::fs::read(&file).unwrap());
     (json, text(&output.stderr))
 }
 

@@ -36,7 +36,7 @@ fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
     }
     let record = std::fs::read_to_string(record);
     let record = record.unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)));
-    serde_json::from_str(&record).unwrap()
+    crate::harness::only_element(record)
 }
 
 /// Whether the kernel killed further processes, because the memory of the first was not given back in time: highwater as
@@ -44,7 +44,7 @@ fn measured_with(options: &[&str], memory_mib: u64, task: &[&str]) -> Value {
 fn killed_more_than_meant(record: &std::path::Path, output: &Output) -> bool {
     match std::fs::read_to_string(record) {
         Err(_) => output.stderr.is_empty(),
-        Ok(run) => serde_json::from_str::<Value>(&run).unwrap()["events"]["oom_kills"].as_u64() > Some(1),
+        Ok(run) => crate::harness::only_element::<Value>(run)["events"]["oom_kills"].as_u64() > Some(1),
     }
 }
 
