@@ -19,7 +19,7 @@ use super::feedback::Terminal;
 use super::output::OutputArg;
 use super::problems::Located;
 use super::run::Format;
-use super::table::{printable, table};
+use super::table::{paragraph, table};
 use super::task::{Deny, TargetArg, TaskArgs};
 
 const EXAMPLES: &str = "\
@@ -115,7 +115,7 @@ fn render(prediction: &Prediction, target: TargetArg) -> String {
         let header = ["Channel", ">Files", ">Sum", ">Largest file", ">Items", ">Largest item"];
         text.push_str(&table(&header, prediction.channels.iter().map(channel).collect()));
         for line in prediction.channels.iter().flat_map(left_out) {
-            text.push_str(&(printable(&line) + "\n"));
+            text.push_str(&paragraph(&line));
         }
         text.push('\n');
     }
@@ -125,7 +125,7 @@ fn render(prediction: &Prediction, target: TargetArg) -> String {
         text.push_str(&table(&["Rule of", "Rule", "Type", "Mode", ">Files", ">n", ">Value"], rows));
         for (channel, rule) in rules {
             if let Some(note) = rule_note(rule) {
-                text.push_str(&(printable(&format!("{}: {note}", channel.name)) + "\n"));
+                text.push_str(&paragraph(&format!("{}: {note}", channel.name)));
             }
         }
         text.push('\n');
@@ -135,7 +135,7 @@ fn render(prediction: &Prediction, target: TargetArg) -> String {
         amounts(prediction, target),
     ));
     if !prediction.complete {
-        text.push_str("A rule has no value, so these amounts are lower bounds.\n");
+        text.push_str(&paragraph("A rule has no value, so these amounts are lower bounds."));
     }
     text
 }
@@ -144,7 +144,7 @@ fn heading(prediction: &Prediction) -> String {
     let task = &prediction.task;
     let template = task.template.as_ref().map(|template| format!(": template {template}")).unwrap_or_default();
     let image = task.image.as_ref().map(|image| format!(" of {image}")).unwrap_or_default();
-    printable(&format!("{}{template}{image}", task.name)) + "\n\n"
+    paragraph(&format!("{}{template}{image}", task.name)) + "\n"
 }
 
 fn channel(channel: &ChannelPrediction) -> Vec<String> {
