@@ -16,14 +16,14 @@ ci: forget-ran
       {{ just_executable() }} "$1"
       echo "just $1 took $((SECONDS - started)) s" | tee -a target/ran/times
     }
-    # Kubernetes is built beside steps that measure nothing and often leave a processor idle.
-    tests/kubernetes/build > target/kubernetes.log 2>&1 & building=$!
+    # Kubernetes and what packs a release are built beside steps that measure nothing and often leave a processor idle.
+    { tests/kubernetes/build && packaging/dist --tools; } > target/kubernetes.log 2>&1 & building=$!
     trap 'kill $building 2> /dev/null || true' EXIT
     for name in fmt clippy doc book deny build-tests; do step $name; done
     wait $building || { cat target/kubernetes.log; exit 1; }
     trap - EXIT
     for name in test check-reports test-engine test-podman test-elsewhere test-slurm test-kubernetes \
-        test-v2 test-v2-systemd ran; do
+        test-dist test-v2 test-v2-systemd ran; do
       step $name
     done
     cat target/ran/times
@@ -57,7 +57,7 @@ book:
     rm -rf target/book
     mdbook build 2>&1 | tee target/book.log
     ! grep -E 'WARN|ERROR' target/book.log
-    git ls-files -z -- examples fixtures/ci fixtures/records reports | xargs -0 cp --parents -t target/book
+    git ls-files -z -- action.yml examples fixtures/ci fixtures/records reports | xargs -0 cp --parents -t target/book
     cd target/book/docs
     for page in *.html; do
       grep -oP '(?:href|src)="(?!/)\K[^"#:]+(?=[#"])' "$page" | sort -u | while read -r link; do
@@ -126,6 +126,12 @@ test-v1: (test-in-machine "v1" "--cgroup" "v1")
 
 # The same on cgroup v2 before Linux 5.19, which keeps no peak.
 test-v2-old: (test-in-machine "v2-old" "--kernel" "bullseye")
+
+# What packaging/dist packs, of a debug build and in clean Debian roots; as root.
+test-dist:
+    packaging/dist --dev
+    {{ just_executable() }} build-suite
+    tests/dist target/dist-dev {{ suite }}
 
 [private]
 test-in-machine name *options: build-suite
