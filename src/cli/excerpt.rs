@@ -46,7 +46,7 @@ impl Excerpt {
         let before = width * 3 / 8;
         let cut = if is_long(&flawed.text[line_start..], width) { column.saturating_sub(before) } else { 0 };
         // The label begins below the middle of the span.
-        let marked_on_line = marked.split('\n').next().map_or(0, |line| line.chars().count());
+        let marked_on_line = marked.split('\n').next().map_or(0, |line| line.chars().count()).min(width);
         let label_end = column + marked_on_line / 2 + LABEL_MARK + label;
         let cut = cut.max(label_end.saturating_sub(width)).min(column);
         let name = printable(&flawed.name);

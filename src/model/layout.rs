@@ -117,7 +117,8 @@ fn bound(text: &str, are_bound: impl Fn(&str, &str) -> bool) -> String {
     let mut whole = String::with_capacity(text.len());
     let mut before = "";
     for (place, word) in text.split(' ').enumerate() {
-        let name = word.trim_end_matches([',', ';', ':', '.', ')']);
+        // As the unit in `0.2 s·(n/MiB)`.
+        let name = word.split('·').next().unwrap_or_default().trim_end_matches([',', ';', ':', '.', ')']);
         if place > 0 {
             whole.push(if are_bound(before, name) { '\u{a0}' } else { ' ' });
         }
