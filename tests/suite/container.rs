@@ -63,11 +63,12 @@ fn run(words: &[&str]) -> Command {
     command
 }
 
-/// The result of a run, and its record.
+/// The result of `highwater run`, and the records of all runs and of the first.
 struct Ran {
     status: Option<i32>,
     stdout: String,
     stderr: String,
+    all: Vec<Value>,
     json: Value,
 }
 
@@ -79,12 +80,14 @@ fn ran(words: &[&str]) -> Ran {
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
     assert_eq!(cgroups_of(pid), Vec::<String>::new(), "left behind by {words:?}");
-    let json = std::fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<[Value; 1]>(&text).ok());
+    let all = std::fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<Vec<Value>>(&text).ok());
+    let all = all.unwrap_or_default();
     Ran {
         status: output.status.code(),
         stdout: text(&output.stdout),
         stderr: text(&output.stderr),
-        json: json.map(|[run]| run).unwrap_or_default(),
+        json: all.first().cloned().unwrap_or_default(),
+        all,
     }
 }
 

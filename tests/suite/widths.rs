@@ -94,9 +94,9 @@ fn no_line_is_wider_than_the_terminal() {
 fn no_amount_in_a_table_is_broken() {
     let folder = bench();
     let tables = ["show f/records/segment", "backtest f/records/segment --rule 1.5*n", "report f/records/segment"];
+    let amounts = regex::Regex::new(r"\d[\d.]* (B|KiB|MiB|GiB|s|ms|GBh|cores)\b").unwrap();
     for words in tables {
         // Amounts of the widest layout are whole in a narrow one.
-        let amounts = regex::Regex::new(r"\d[\d.]* (B|KiB|MiB|GiB|s|ms|GBh|cores)\b").unwrap();
         let of = |width: usize| {
             let lines = shown(width, folder.path(), words);
             // Tables alone: the lines of paragraphs break elsewhere.
