@@ -5,9 +5,6 @@ use highwater::model::layout;
 
 use super::output;
 
-/// Below this width of a terminal, what an example does is below it instead of beside it.
-const WIDE: u16 = 80;
-
 /// What precedes the meaning of the statuses.
 const STATUS: &str = "Exit status: ";
 
@@ -54,10 +51,10 @@ pub(crate) fn examples_first(mut command: Command) -> Command {
             let about = subcommand.get_long_about().or_else(|| subcommand.get_about()).cloned().unwrap_or_default();
             let status = if status.is_empty() { status } else { format!("{STATUS}{status}") };
             let below = [notes, status].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n");
-            let examples = match output::width_of_stdout() {
-                Some(width) if width < WIDE => narrow(&examples, width.into()),
-                _ => examples,
-            };
+            // Where a line does not fit, what an example does is below it instead of beside it.
+            let is_too_wide = |width: &usize| examples.lines().any(|line| layout::columns(line) > *width);
+            let width = output::width_of_stdout().map(usize::from).filter(is_too_wide);
+            let examples = width.map_or_else(|| examples.clone(), |width| narrow(&examples, width));
             subcommand.long_about(format!("{about}\n\nExamples:\n{examples}")).after_long_help(below)
         });
     }
