@@ -271,7 +271,7 @@ fn growth(
 ) -> Option<GrowthThresholds> {
     let path = fields.name(name);
     let Some(table) = fields.take(reader, name, |reader, _, value| {
-        reader.object("the thresholds of a resource", value, Some(&["relative", "absolute"]))
+        reader.object("a table of thresholds", value, Some(&["relative", "absolute"]))
     }) else {
         return inherited;
     };
