@@ -47,8 +47,8 @@ clippy:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 
-# docs/ as a book, in target/book/docs. A warning is a failure, and so is a link that leads nowhere. Pages link to files
-# of the repository, of which target/book has copies.
+# Builds docs/ as a book in target/book/docs. Warnings and broken links are failures. Pages link to files of the repository,
+# so the recipe copies those to target/book.
 book:
     #!/usr/bin/env bash
     set -euo pipefail

@@ -27,7 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("limit: {}, where n is {}", fit.rule, fit.predictor);
     }
 
-    let config = Config::parse("highwater.toml", "[tasks.list]\ncommand = [\"ls\", \"/\"]\nbudget = \"64MiB\"\n")?;
+    // Without a baseline, the budget alone decides.
+    let toml = "thresholds.no-baseline = \"ignore\"\n[tasks.list]\ncommand = [\"ls\", \"/\"]\nbudget = \"64MiB\"\n";
+    let config = Config::parse("highwater.toml", toml)?;
     let mut bench = Bench::new(&config, |_| true, &CheckOptions::default(), &machine, &())?;
     let judgement = bench.check(&config, None, &mut Never::new()?, |_| Ok(()))?;
     println!("check: {:?}", judgement.report.verdict);

@@ -1,4 +1,4 @@
-//! Every command and option in README, docs/ and the examples of `--help` is one that this program takes.
+//! Tests that the program accepts every command and option in README, docs/ and the examples of `--help`.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -13,13 +13,13 @@ use super::{Cli, help};
 static LINE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"(?:^|[\s"(])highwater((?: (?:'[^']*'|"[^"]*"|[^\s'"|;>])+)+)"#).unwrap());
 
-/// A span of code in a sentence, which may go on in the next line.
+/// A code span in a sentence; it may continue on the next line.
 static SPAN: LazyLock<Regex> = LazyLock::new(|| Regex::new("`([^`]+)`").unwrap());
 
 /// What a shell replaces.
 static VARIABLE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\$\(\(.*?\)\)|\$\{?\w+\}?").unwrap());
 
-/// Options in the pages that belong to other programs, or stand for several.
+/// Options in the pages that belong to other programs or are placeholders.
 const OF_OTHERS: &[&str] = &[
     "--NAME",
     "--cpus-per-task",
@@ -32,13 +32,13 @@ const OF_OTHERS: &[&str] = &[
     "--tmp",
 ];
 
-/// What is written somewhere, with the page and line.
+/// A command or an option in a page, with the page and line.
 struct Written {
     place: String,
     text: String,
 }
 
-/// The lines of a text with those joined that a backslash continues, each with the number of its first line.
+/// Joins lines that end with a backslash with the next one. Each line comes with the number of its first line.
 fn joined(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     let mut goes_on = false;
@@ -53,7 +53,7 @@ fn joined(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-/// The commands in the lines that begin like this.
+/// The commands in the lines that start with `begin`.
 fn in_blocks(name: &str, text: &str, begin: &str) -> Vec<Written> {
     let lines = joined(text).into_iter().filter(|(_, line)| line.starts_with(begin) && !line.contains("cargo "));
     let found = |(at, line): (usize, String)| {
@@ -97,7 +97,7 @@ fn every_command_in_a_block_is_one() {
         blocks.extend(in_blocks(&format!("examples of {}", subcommand.get_name()), &examples, "  highwater "));
     }
     assert!(blocks.len() > 100, "{}", blocks.len());
-    // The command of a rule of Snakemake goes on in the next string.
+    // In a Snakemake rule, the command continues in the next string.
     let whole = blocks.iter().filter(|written| !written.text.ends_with(" --"));
     let problem = |written: &Written| {
         error(&command, &written.text).map(|error| format!("{}: highwater{}\n{error}", written.place, written.text))
@@ -120,7 +120,7 @@ fn every_command_and_option_in_a_sentence_is_one() {
         let words = text.strip_prefix("highwater ").unwrap_or(&text);
         let first = words.split([' ', '=']).next().unwrap_or_default();
         if first.len() > 2 && first.starts_with("--") && !options.iter().any(|one| one == first) {
-            problems.push(format!("{place}: there is no option {first}"));
+            problems.push(format!("{place}: unknown option {first}"));
         } else if is_subcommand(first) && words.contains(" -") || words != text && first != "help" {
             // A sentence may name an option without its value, or a command without what it needs.
             let is_unknown = |kind| [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand].contains(&kind);

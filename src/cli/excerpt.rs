@@ -11,7 +11,7 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 
 /// Characters per line if the width of the terminal is unknown.
 pub(crate) const WIDTH: usize = 160;
-/// What points from a span to its label.
+/// The width of what points from a span to its label.
 const LABEL_MARK: usize = 4;
 /// Lines per problem.
 const HEIGHT: usize = 8;
@@ -32,8 +32,8 @@ pub(crate) struct Excerpt {
 }
 
 impl Excerpt {
-    /// Takes the lines around a span, `width` characters of each. The label beside the span has as many characters as
-    /// `label`.
+    /// Takes the lines around a span, `width` characters of each. `label` is the number of characters of the label beside
+    /// the span.
     pub(crate) fn new(flawed: &Flawed, span: &Range<usize>, label: usize, width: usize) -> Self {
         let before = flawed.text.get(..span.start).unwrap_or_default();
         let line = before.matches('\n').count();
@@ -45,9 +45,7 @@ impl Excerpt {
         // Leave room for the label after the problem.
         let before = width * 3 / 8;
         let cut = if is_long(&flawed.text[line_start..], width) { column.saturating_sub(before) } else { 0 };
-        // The label begins below the middle of the span.
-        let marked_on_line = marked.split('\n').next().map_or(0, |line| line.chars().count()).min(width);
-        let label_end = column + marked_on_line / 2 + LABEL_MARK + label;
+        let label_end = column + middle(marked, width) + LABEL_MARK + label;
         let cut = cut.max(label_end.saturating_sub(width)).min(column);
         let name = printable(&flawed.name);
         let mut excerpt = Self { name, text: String::new(), span: 0..0, line, column, width };
@@ -97,6 +95,11 @@ impl Excerpt {
             self.span.end = self.text.len();
         }
     }
+}
+
+/// Where below a span its label begins: the middle of its first line, in characters from its start.
+pub(crate) fn middle(marked: &str, width: usize) -> usize {
+    marked.lines().next().map_or(0, |line| line.chars().count().min(width) / 2)
 }
 
 /// Whether the first line has more than `width` characters.

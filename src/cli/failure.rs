@@ -189,10 +189,9 @@ impl Rendered {
             None => flawed.name.clone(),
         };
         let width = width_of_excerpts();
-        // A label begins below the middle of what is marked, after its mark.
-        let marked = problem.span.clone().and_then(|span| flawed.text.get(span)).and_then(|text| text.lines().next());
-        let middle = marked.map_or(0, |line| line.chars().count().min(width) / 2);
-        let room = width.saturating_sub(middle + 8).max(16);
+        let marked = problem.span.clone().and_then(|span| flawed.text.get(span)).unwrap_or_default();
+        // The label has a mark before it and, on the left, the frame of the excerpt.
+        let room = width.saturating_sub(excerpt::middle(marked, width) + 8).max(16);
         let label = problem.label.as_deref().map(|label| layout::wrapped(&harmless(label), "", "", room));
         let label = label.map(|label| label.trim_end().to_owned());
         let columns = label.iter().flat_map(|label| label.lines()).map(layout::columns).max().unwrap_or("here".len());

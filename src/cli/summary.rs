@@ -73,10 +73,8 @@ pub(crate) fn render_several<'a>(observations: impl ExactSizeIterator<Item = &'a
         failed => format!(" ({failed} failed and are excluded)"),
     };
     let bounds = if lower_bounds > 0 { format!("; {lower_bounds} of them lower bounds") } else { String::new() };
-    // Within its error bound, a peak is not a number.
-    let is_below = |peak: &Peak| matches!(peak.exactness, Exactness::Exact { error_bound_bytes } if peak.bytes <= error_bound_bytes);
-    let words = |peak: &Peak| if is_below(peak) { peak.words() } else { peak.bytes.to_string() };
-    if is_below(most) {
+    let words = |peak: &Peak| if peak.is_below_resolution() { peak.words() } else { peak.bytes.to_string() };
+    if most.is_below_resolution() {
         return format!("{runs} runs{failed}: all peaks {}", most.words());
     }
     format!("{runs} runs{failed}: peaks from {} to {}, median {}{bounds}", words(least), words(most), words(median))

@@ -23,7 +23,7 @@ pub fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
 /// columns.
 ///
 /// Cells wrap between their words, but not inside an amount. Columns that do not fit `width` follow in a table below,
-/// after the first column. A word of more than half the width is broken where there is no room for it.
+/// after the first column. Words longer than half the width are broken if they do not fit.
 pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize], gap: usize, width: usize) -> String {
     let header = header.iter().map(|name| joined(name)).collect();
     let rows = rows.iter().map(|row| row.iter().map(|cell| joined(cell)).collect());
@@ -33,6 +33,9 @@ pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize], gap: usize,
     };
     let longest_word = |cell: &str| cell.split(' ').map(columns).max().unwrap_or(0);
     let count = rows.first().map_or(0, Vec::len);
+    if count == 0 {
+        return String::new();
+    }
     let half = width.saturating_sub(gap) / 2;
     let widest: Vec<usize> = (0..count).map(|column| most(column, &columns)).collect();
     let narrowest: Vec<usize> = (0..count).map(|column| most(column, &longest_word).min(half)).collect();
@@ -112,12 +115,12 @@ fn joined(text: &str) -> String {
     })
 }
 
-/// Joins two words by a non-breaking space where the function says so of the first and of the second without punctuation.
+/// Puts a non-breaking space between two words if `are_bound` holds for the first and for the second without punctuation.
 fn bound(text: &str, are_bound: impl Fn(&str, &str) -> bool) -> String {
     let mut whole = String::with_capacity(text.len());
     let mut before = "";
     for (place, word) in text.split(' ').enumerate() {
-        // As the unit in `0.2 s·(n/MiB)`.
+        // The unit in `0.2 s·(n/MiB)`.
         let name = word.split('·').next().unwrap_or_default().trim_end_matches([',', ';', ':', '.', ')']);
         if place > 0 {
             whole.push(if are_bound(before, name) { '\u{a0}' } else { ' ' });

@@ -36,7 +36,7 @@ pub enum ReadError {
     #[error("the directory {0} has no {OBSERVATIONS}")]
     NoRecords(PathBuf),
     /// No line of the file is a record.
-    #[error("{path} has no records: line {line} is not one ({reason})")]
+    #[error("{path} has no records: line {line} is not a record ({reason})")]
     NotRecords {
         /// The file.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! The examples of examples/ that are no Rust: each does what it is for, with the programs that it is written for.
+//! The examples of examples/: each does what it is for, with the programs that it is written for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -297,4 +297,16 @@ fn the_dag_makes_the_pod_of_the_documentation() {
     );
     assert_eq!(container["volumeMounts"], json!([{"name": "highwater", "mountPath": "/highwater"}]));
     assert_eq!(container["resources"], json!({"limits": {"memory": "256Mi"}}));
+}
+
+#[test]
+fn the_library_sweeps_fits_and_checks_by_itself() {
+    if !nix::unistd::geteuid().is_root() {
+        return harness::skip("no peak is exact here");
+    }
+    let example = Path::new(env!("CARGO_BIN_EXE_highwater")).parent().unwrap().join("examples/library");
+    let output = Command::new(example).output().unwrap();
+    let shown = all(&output);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("limit: ") && shown.contains("where n is ") && shown.contains("check: Passed"), "{shown}");
 }

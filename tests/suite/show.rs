@@ -124,7 +124,7 @@ fn another_kind_of_file_is_refused_with_one_error() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{words}: {stderr}");
         assert_eq!(stderr.matches("README.md").count(), 1, "{words}: {stderr}");
-        assert!(stderr.contains("README.md has no records: line 2 is not one"), "{words}: {stderr}");
+        assert!(stderr.contains("README.md has no records: line 2 is not a record"), "{words}: {stderr}");
         assert!(stderr.contains("highwater run --record"), "{words}: {stderr}");
     }
     std::fs::write(folder.path().join("runs.csv"), "input_bytes,peak_bytes\n1,2\n").unwrap();

@@ -1,4 +1,4 @@
-//! What commands show fits the terminal.
+//! Output fits the width of the terminal.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use highwater::model::layout::columns;
 
 use crate::help::commands;
 
-/// The lines that a command of a shell shows in a terminal of so many columns.
+/// What a command prints in a terminal of this width, line by line.
 fn shown(width: usize, directory: &Path, words: &str) -> Vec<String> {
     let program = shlex::try_quote(env!("CARGO_BIN_EXE_highwater")).unwrap();
     let line = format!("stty cols {width} rows 40; exec {program} {words}");
@@ -16,12 +16,12 @@ fn shown(width: usize, directory: &Path, words: &str) -> Vec<String> {
     let output = command.env("SHELL", "/bin/sh").env("TERM", "dumb").env("NO_COLOR", "1").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!text.trim().is_empty(), "{words}: {output:?}");
-    // Without the commands of a terminal that move its cursor.
+    // Remove escape sequences, such as those that move the cursor.
     let commands = regex::Regex::new("\x1b\\[[0-9;?]*[A-Za-z]").unwrap();
     commands.replace_all(&text, "").split(['\r', '\n']).map(str::to_owned).collect()
 }
 
-/// Whether a line stays as it is: with a long word such as a path, a command to copy, or the usage that clap shows.
+/// Whether a line may be too wide: it has a long word such as a path, or it is a command to copy or clap's usage line.
 fn is_excepted(line: &str, width: usize) -> bool {
     let has_long_word = line.split(' ').any(|word| columns(word) >= width / 2);
     has_long_word || ["highwater ", "Usage: "].iter().any(|start| line.trim_start().starts_with(start))

@@ -32,11 +32,16 @@ impl Peak {
         Self { bytes, source, file: None, exactness, upper_bound: None }
     }
 
+    /// Whether the peak is within its error bound, so that it is known only to be below that.
+    pub fn is_below_resolution(&self) -> bool {
+        matches!(self.exactness, Exactness::Exact { error_bound_bytes } if self.bytes <= error_bound_bytes)
+    }
+
     /// The amount as far as known: `200 MiB`, `200 MiB or more`, `200 MiB or more, at most 300 MiB`, or `below 512 KiB`
     /// if it is within the error bound.
     pub fn words(&self) -> String {
         match self.exactness {
-            Exactness::Exact { error_bound_bytes } if self.bytes <= error_bound_bytes => {
+            Exactness::Exact { error_bound_bytes } if self.is_below_resolution() => {
                 format!("below {error_bound_bytes}")
             }
             Exactness::Exact { .. } => self.bytes.to_string(),
