@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use highwater::calibrate::failure::Failed;
 use highwater::calibrate::fit::{
     Backtest, Evaluation, Group, Order, Protocol, TaskScore, backtest, backtest_by, evaluate,
@@ -46,12 +46,13 @@ attempt wastes its whole limit and is retried with twice as much.";
 /// Test rules on recorded runs: what they waste, and how often they fail.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
+#[command(group = ArgGroup::new("tested").args(["rule", "fit", "protocol"]).required(true).multiple(true))]
 pub(crate) struct BacktestArgs {
     #[command(flatten)]
     runs: RunsArgs,
     /// Rule such as 'max(4Gi, 2*n)', '512Mi + 1.5*n**2', '2*n', 8Gi, SomeOperator.py or
     /// task_type_registry.xml::NAME. Can be repeated.
-    #[arg(long, value_name = "RULE", required_unless_present_any = ["protocol", "fit"], conflicts_with = "protocol")]
+    #[arg(long, value_name = "RULE", conflicts_with = "protocol")]
     rule: Vec<RuleArg>,
     /// Rule written by `fit --format json`; also reports which runs lie outside the range it was fitted to.
     #[arg(long, value_name = "FILE.json", conflicts_with = "protocol")]

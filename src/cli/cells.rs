@@ -114,7 +114,8 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
             (Some(bytes), Some(noise)) if bytes <= noise && !lower_bound => format!("<{noise}"),
             (Some(bytes), _) => format!("{at_least}{bytes}"),
         };
-        let spread = peak.and_then(|peak| peak.relative());
+        // The spread of amounts that were not measured says nothing.
+        let spread = peak.filter(|_| !is_below_resolution(cell)).and_then(|peak| peak.relative());
         let good = cell.runs - cell.failed;
         row.extend([
             cell.input_bytes.map_or("-".to_owned(), |size| size.to_string()),

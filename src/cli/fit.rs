@@ -465,12 +465,21 @@ const MORE_DATA: &str = "run the task on at least three inputs of different size
 fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
     let reason = lacking.first().map_or(TooLittle::NoRuns, |(_, reason)| *reason);
     let parameter = lacking.first().and_then(|(group, _)| group.parameter.as_ref());
-    let help = match parameter {
-        Some(name) => format!("run the task with at least three values of {name}, without reaching a limit"),
-        None if lacking.iter().any(|(group, _)| group.skipped.unsized_inputs > 0) => {
+    let unrecorded =
+        lacking.first().filter(|_| reason == TooLittle::NoRuns).and_then(|(group, _)| match group.resource {
+            Resource::Gpu => {
+                Some("no run used GPU memory that could be read; `highwater doctor` shows what can be read")
+            }
+            Resource::Storage => Some("sweeps record what containers write, and the files in outputs ({output})"),
+            Resource::Memory | Resource::Time | Resource::Cpu => None,
+        });
+    let help = match (unrecorded, parameter) {
+        (Some(unrecorded), _) => unrecorded.to_owned(),
+        (None, Some(name)) => format!("run the task with at least three values of {name}, without reaching a limit"),
+        (None, None) if lacking.iter().any(|(group, _)| group.skipped.unsized_inputs > 0) => {
             "sweep over inputs (--input, --size) or over a number (-P n=1,2,4): n is one of both".to_owned()
         }
-        None => MORE_DATA.to_owned(),
+        (None, None) => MORE_DATA.to_owned(),
     };
     Failure::new(Exit::TooLittleData, reason, Some(help))
 }

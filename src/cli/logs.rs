@@ -113,11 +113,11 @@ enum LogsError {
     },
     #[error("failed to find run {run} in {path}: it has {count} runs")]
     NoRun { path: PathBuf, run: u32, count: u32 },
-    #[error("failed to find the output of run {run}: it was not kept")]
+    #[error("failed to find the output of run {run}: it wrote none, or none was kept")]
     NotKept { run: u32 },
     #[error("failed to find the output of run {run}: run {by} wrote to the same files")]
     Overwritten { run: u32, by: u32 },
-    #[error("failed to find any output of {path}: none of its runs kept it")]
+    #[error("failed to find any output of {path}: its runs wrote none, or none was kept")]
     NoneKept { path: PathBuf },
 }
 

@@ -26,14 +26,14 @@ pub(crate) struct ManArgs {
 }
 
 pub(crate) fn run(args: &ManArgs) -> Result<Exit, Failure> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
     match &args.dir {
         Some(folder) => {
             std::fs::create_dir_all(folder).map_err(|source| output_file::unwritten(folder, source))?;
-            let mut command = Cli::command().disable_help_subcommand(true);
-            command.build();
             write_pages(command, folder)?;
         }
-        None => output::data(&String::from_utf8_lossy(&page(Cli::command())?.1))?,
+        None => output::data(&String::from_utf8_lossy(&page(command)?.1))?,
     }
     Ok(Exit::Done)
 }
@@ -74,11 +74,14 @@ fn write_pages(command: Command, folder: &Path) -> Result<(), Failure> {
 }
 
 /// The name and the text of a page.
-fn page(command: Command) -> Result<(String, Vec<u8>), Failure> {
+fn page(mut command: Command) -> Result<(String, Vec<u8>), Failure> {
     let Parts { examples, notes, status } = Parts::of(&command);
     let names: Vec<String> =
         command.get_subcommands().filter(|it| !it.is_hide_set()).map(|it| it.get_name().to_owned()).collect();
-    let man = Man::new(command.after_long_help(None::<&str>));
+    // As in --help: the synopsis of clap_mangen lacks `--` and the values of options.
+    let usage = command.render_usage().to_string().trim_start_matches("Usage: ").to_owned();
+    let command = command.override_usage(usage).after_long_help(None::<&str>);
+    let man = Man::new(command).source(concat!("highwater ", env!("CARGO_PKG_VERSION")));
     let name = man.get_filename();
     let stem = name.trim_end_matches(".1");
     let mut roff = Roff::new();

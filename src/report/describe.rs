@@ -66,10 +66,10 @@ pub(crate) fn evidence(task: &TaskReport) -> Vec<(&'static str, String)> {
     let factors: Vec<String> = found
         .factors
         .iter()
-        .filter_map(|one| Some(format!("{:.2} ({:.0} %)", one.factor?, 100.0 * one.content)))
+        .filter_map(|one| Some(format!("{:.2} × the rule ({:.0} %)", one.factor?, 100.0 * one.content)))
         .collect();
     if !factors.is_empty() {
-        headroom.push_str(&format!("; to cover the next input, multiply the rule by {}", factors.join(", ")));
+        headroom.push_str(&format!("; the next input needs at most {}", factors.join(", ")));
     }
     evidence.push(("headroom", headroom));
     evidence.extend(found.need.iter().map(|need| ("need", format!("{need}, which the rule covers as a maximum"))));

@@ -175,7 +175,7 @@ impl EngineError {
             Self::NotFound { .. } => Some(
                 "start Docker or Podman, or set --host or DOCKER_HOST to its address; to measure without an engine, \
                  run a command of this machine with `highwater run -- CMD`, or a task whose program is on this machine \
-                 with --runner process"
+                 with --runner process (runner = \"process\" in highwater.toml)"
                     .to_owned(),
             ),
             Self::NotAllowed { .. } => Some(

@@ -52,4 +52,7 @@ fn lower_bounds_of_gpu_memory_make_a_rule_that_is_one() {
     let without = Records::new((1..=5).map(|i| run(i * MIB, 50 * MIB)));
     let (status, _, stderr) = without.fit(&["--on", "gpu"]);
     assert!(status == 5 && stderr.contains("skipped 5 runs: 5 without GPU memory"), "{status} {stderr}");
+    assert!(stderr.contains("help: no run used GPU memory that could be read"), "{stderr}");
+    let (status, _, stderr) = without.fit(&["--on", "storage"]);
+    assert!(status == 5 && stderr.contains("help: sweeps record what containers write"), "{status} {stderr}");
 }

@@ -54,10 +54,16 @@ fn a_shell_and_a_manual_reader_are_served() {
     }
     let folder = tempfile::tempdir().unwrap();
     highwater().args(["man", "--dir"]).arg(folder.path()).assert().success();
+    let page = std::fs::read_to_string(folder.path().join("highwater-run.1")).unwrap();
+    assert!(
+        page.contains(r"\fBhighwater run\fR [OPTIONS] [TASK] [\-\- <CMD>...]"),
+        "the synopsis is not that of --help"
+    );
     for command in commands() {
         let page = std::fs::read_to_string(folder.path().join(format!("highwater-{command}.1"))).unwrap();
         for section in ["NAME", "SYNOPSIS", "OPTIONS", "EXAMPLES\n.PP\n.nf", "\"EXIT STATUS\"", "\"SEE ALSO\""] {
             assert!(page.contains(&format!("\n.SH {section}\n")), "{command}: {section}");
         }
+        assert!(page.contains(concat!("highwater ", env!("CARGO_PKG_VERSION"))), "{command}");
     }
 }

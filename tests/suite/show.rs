@@ -53,6 +53,20 @@ fn notes_tell_cells_apart_by_their_parameters() {
 }
 
 #[test]
+fn peaks_below_the_resolution_have_no_spread() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.jsonl");
+    let mut record = Record::open(&file).unwrap();
+    for (run, peak) in [(1, 1024), (2, 3072), (3, 4096)] {
+        record.append(&observed("small", run, peak, 2)).unwrap();
+    }
+    let (_, stdout, _) = show(&[file.to_str().unwrap()]);
+    let row: Vec<&str> =
+        stdout.lines().find(|line| line.starts_with("case small")).unwrap().split_whitespace().collect();
+    assert_eq!(row[2..9], ["-", "3", "<4", "KiB", "-", "<4", "KiB"], "{stdout}");
+}
+
+#[test]
 fn broken_and_missing_records_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("runs.jsonl");

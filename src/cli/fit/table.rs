@@ -302,10 +302,10 @@ fn headroom(group: &Group, fit: &Fit) -> String {
     let factors: Vec<String> = headroom
         .conformal
         .iter()
-        .filter_map(|one| one.factor.map(|factor| format!("{:.2} ({:.0} %)", factor, 100.0 * one.content)))
+        .filter_map(|one| one.factor.map(|factor| format!("{:.2} × the rule ({:.0} %)", factor, 100.0 * one.content)))
         .collect();
     if !factors.is_empty() {
-        let _ = write!(text, "; to cover the next input, multiply the rule by {}", factors.join(", "));
+        let _ = write!(text, "; the next input needs at most {}", factors.join(", "));
     }
     text
 }

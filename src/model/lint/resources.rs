@@ -54,7 +54,7 @@ pub(super) fn floor_always_wins(index: usize, facts: &RuleFacts<'_>, task: &Task
     );
     let help = match first_above(formula, floor) {
         Some(n) => {
-            format!("the rule takes effect from n = {n}; remove it if no input is that large, or lower {name}")
+            format!("it takes effect from n = {n}; if no input is that large, remove it or lower {name}")
         }
         None => format!("remove the rule, or lower {name}"),
     };
