@@ -1,6 +1,6 @@
 //! `highwater completions`: shell completions.
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Arg, Args, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
 
 use super::exit::Exit;
@@ -28,12 +28,23 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The command line without hidden commands, which would otherwise be completed.
+/// What the names of values contain that can be paths.
+const PATHS: [&str; 10] = ["FILE", "DIR", "PATH", "RECORD", "REPORTS", "TASK", "RULE", "CMD", "COMMAND", "PROGRAM"];
+
+/// The command line without hidden commands, which would otherwise be completed, as would file names for any value.
 fn shown() -> Command {
     let all = Cli::command();
     Command::new("highwater")
         .version(env!("CARGO_PKG_VERSION"))
         .propagate_version(true)
         .args(all.get_arguments().cloned())
-        .subcommands(all.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
+        .subcommands(all.get_subcommands().filter(|command| !command.is_hide_set()).cloned().map(hinted))
+}
+
+fn hinted(command: Command) -> Command {
+    command.mut_args(|arg: Arg| {
+        let names = arg.get_value_names().unwrap_or_default();
+        let is_path = names.iter().any(|name| PATHS.iter().any(|path| name.contains(path)));
+        if is_path || !arg.get_action().takes_values() { arg } else { arg.value_hint(ValueHint::Other) }
+    })
 }

@@ -58,7 +58,7 @@ Examples:
                                               #SBATCH --time for the largest input
   highwater fit --on storage --emit kubernetes records/
                                               ephemeral-storage: files in outputs and the writable layer
-  highwater fit --predictor n records/        the need over the parameter n of a sweep with -P n=1,2,4
+  highwater fit --predictor n records/        the need over parameter n of a sweep
   highwater fit --all trace.jsonl --emit nextflow -o memory.config
                                               all processes of a workflow, from an imported trace
   highwater fit --all records/ --write task_type_registry.xml
@@ -463,25 +463,27 @@ fn only_one<'a>(results: &'a [(&Group, Calibration)]) -> Result<&'a Calibration,
 const MORE_DATA: &str = "run the task on at least three inputs of different sizes, without reaching a limit";
 
 fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
-    let reason = lacking.first().map_or(TooLittle::NoRuns, |(_, reason)| *reason);
-    let parameter = lacking.first().and_then(|(group, _)| group.parameter.as_ref());
-    let unrecorded =
-        lacking.first().filter(|_| reason == TooLittle::NoRuns).and_then(|(group, _)| match group.resource {
-            Resource::Gpu => {
-                Some("no run used GPU memory that could be read; `highwater doctor` shows what can be read")
-            }
-            Resource::Storage => Some("sweeps record what containers write, and the files in outputs ({output})"),
-            Resource::Memory | Resource::Time | Resource::Cpu => None,
-        });
-    let help = match (unrecorded, parameter) {
-        (Some(unrecorded), _) => unrecorded.to_owned(),
-        (None, Some(name)) => format!("run the task with at least three values of {name}, without reaching a limit"),
-        (None, None) if lacking.iter().any(|(group, _)| group.skipped.unsized_inputs > 0) => {
-            "sweep over inputs (--input, --size) or over a number (-P n=1,2,4): n is one of both".to_owned()
-        }
-        (None, None) => MORE_DATA.to_owned(),
+    let Some((first, reason)) = lacking.first() else {
+        return Failure::new(Exit::TooLittleData, TooLittle::NoRuns, Some(MORE_DATA.to_owned()));
     };
-    Failure::new(Exit::TooLittleData, reason, Some(help))
+    let has_runs = *reason != TooLittle::NoRuns;
+    let are_unsized = lacking.iter().any(|(group, _)| group.skipped.unsized_inputs > 0);
+    let help = match (&first.parameter, first.resource) {
+        (_, Resource::Gpu) if !has_runs => {
+            "no run used GPU memory that could be read; `highwater doctor` shows what can be read".to_owned()
+        }
+        (_, Resource::Storage) if !has_runs => {
+            "sweeps record what containers write, and the files in outputs ({output})".to_owned()
+        }
+        (Some(name), _) => format!("run the task with at least three values of {name}, without reaching a limit"),
+        (None, _) if are_unsized => "sweep over inputs (--input, --size) or over a number (-P n=1,2,4)".to_owned(),
+        (None, _) => MORE_DATA.to_owned(),
+    };
+    let error = match reason {
+        TooLittle::NoRuns if are_unsized => "not enough data: no run has an input size".to_owned(),
+        reason => reason.to_string(),
+    };
+    Failure::new(Exit::TooLittleData, error, Some(help))
 }
 
 /// The results as an array, also if there is only one.

@@ -69,7 +69,7 @@ Exit status: 0 the minimum limit was found, 3 limits cannot be enforced here, 4 
 pub(crate) struct FloorArgs {
     /// Stop when the passing and failing limits are within SHARE of each other.
     ///
-    /// They never get closer than 256 KiB, which the kernel charges to the account of a CPU at once.
+    /// They never get closer than 64 pages (usually 256 KiB), which the kernel charges to the account of a CPU at once.
     #[arg(long, value_name = "SHARE", value_parser = small_share, default_value = "2%")]
     precision: f64,
     /// Number of times the task must succeed under the limit found. If it fails once, the search goes on above that

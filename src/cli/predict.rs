@@ -26,7 +26,8 @@ const EXAMPLES: &str = "\
 Examples:
   highwater predict task.json
   highwater predict task.json --processing-container processing-container.json
-  highwater predict task.json --data scans=/data/scans     the input is on a volume of a cluster there
+  highwater predict task.json --data scans=/data/scans
+                                              the input is on a volume of a cluster there
   highwater predict task.json --set patient=0042 --target kubernetes
   highwater predict task.json --format json | jq .kubernetes.limit.written
   highwater predict task.json --emit pod | kubectl create -f -

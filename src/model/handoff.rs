@@ -44,7 +44,9 @@ impl Handoff {
             Recipient::Engine => "measure the container itself: `highwater run --image IMAGE -- COMMAND`",
             Recipient::ServiceManager => "run the command itself, without systemd-run",
             Recipient::BatchSystem => "start highwater in the job or step: `srun highwater run -- COMMAND`",
-            Recipient::Cluster => "measure the container of the pod: `highwater run --image IMAGE -- COMMAND`",
+            Recipient::Cluster => {
+                "run it as a pod that is measured: `highwater run --on kubernetes --image IMAGE -- COMMAND`"
+            }
             Recipient::OtherMachine => "start highwater on that machine: `ssh HOST highwater run -- COMMAND`",
         }
     }

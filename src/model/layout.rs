@@ -3,8 +3,8 @@
 use textwrap::core::display_width;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
-/// Wraps text between its words: the first line after `first`, the others after `rest`, no longer than `width` columns
-/// unless a word is. Every line ends with a line break.
+/// Wraps text between its words, but not inside an amount: the first line after `first`, the others after `rest`, no
+/// longer than `width` columns unless a word is. Every line ends with a line break.
 pub fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
     if text.is_empty() {
         return format!("{}\n", first.trim_end());
@@ -16,7 +16,8 @@ pub fn wrapped(text: &str, first: &str, rest: &str, width: usize) -> String {
         .word_separator(WordSeparator::AsciiSpace)
         .word_splitter(WordSplitter::NoHyphenation)
         .wrap_algorithm(WrapAlgorithm::FirstFit);
-    textwrap::wrap(text, options).iter().map(|line| format!("{}\n", line.trim_end())).collect()
+    let lines = textwrap::wrap(&joined(text), options).join("\n").replace('\u{a0}', " ");
+    lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 /// Lays out cells below a header, without lines: columns in `right` are aligned to the right, with `gap` blanks between
@@ -148,6 +149,7 @@ mod tests {
             "engines  not reachable:\n         a-name-that-is-too-long\n         no such file\n"
         );
         assert_eq!(wrapped("", "engines  ", "", 24), "engines\n");
+        assert_eq!(wrapped("a peak of (100 MiB)", "", "", 15), "a peak of\n(100 MiB)\n");
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Placement {
     /// Why runs cannot have a cgroup, as a sentence.
     pub fn reason(&self) -> String {
         if self.unwanted {
-            return "cgroups are disabled".to_owned();
+            return "--cgroup never was given".to_owned();
         }
         match (&self.unreadable, self.refusals.as_slice()) {
             (Some(unreadable), _) => unreadable.clone(),
@@ -180,7 +180,7 @@ impl Placement {
     /// What would make exact measurement possible, as a sentence.
     pub fn remedy(&self) -> String {
         if self.unwanted {
-            return "enable cgroups".to_owned();
+            return "omit --cgroup never".to_owned();
         }
         let inside_container = ["/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io"]
             .iter()

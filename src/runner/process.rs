@@ -29,7 +29,7 @@ use super::placement::{Obstacle, PlacedCgroup, Placement};
 use super::reaper::{Reaped, Reaper, Request, Started, kill_orphans};
 use super::run_cgroup::{LONGEST_ENDING, Members, largest_in};
 use super::spawn::{Image, Join, SpawnError, Stdio};
-use super::{End, FinishError, Finished, Runner, Running, Sample, StartError};
+use super::{End, FinishError, Finished, Runner, Running, Sample, StartError, reaper};
 use crate::host::machine::{self, Machine};
 use crate::host::processes::{
     Family, FindProcesses, LargestProcesses, Process, command_line, descendants, is_ending, largest_processes,
@@ -393,7 +393,7 @@ impl Running for ProcessRun {
 
     fn largest_processes(&mut self, most: usize) -> LargestProcesses {
         let roots = &self.lookout.roots;
-        match &self.measurement {
+        let mut found = match &self.measurement {
             Measurement::Cgroup(run) => run.cgroup().map(|own| largest_in(roots, own, most)).unwrap_or_default(),
             Measurement::Sampled(_) => {
                 let pids = offspring(roots, self.task.reaper.pid).unwrap_or_default();
@@ -402,7 +402,10 @@ impl Running for ProcessRun {
                 self.highest = self.highest.max(found.largest.first().map(|process| process.anon));
                 found
             }
-        }
+        };
+        // A process that has not executed its program yet has the name of its parent.
+        found.largest.retain(|process| process.name.as_bytes() != reaper::NAME.to_bytes());
+        found
     }
 
     fn find_processes(&self) -> Option<Box<dyn FindProcesses>> {

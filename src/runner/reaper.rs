@@ -47,7 +47,7 @@ const LONGEST_RETIREMENT: Duration = Duration::from_millis(500);
 
 /// The name of the process. It does not begin with that of highwater, so that killing all highwater processes by name
 /// leaves the reapers to clean up.
-const NAME: &CStr = c"hw-reaper";
+pub(super) const NAME: &CStr = c"hw-reaper";
 
 /// The parent of a run's processes. Dropping it keeps it for another run, or dismisses it; it does not clean up after
 /// the task then.

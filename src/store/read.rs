@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::bounded::{self, MAX_LINE_BYTES};
 use crate::directory::{Directory, Refusal};
@@ -111,16 +111,22 @@ pub struct Unusable {
     pub reason: String,
     /// Whether it is the last one and has no end, because its writer was killed.
     pub torn: bool,
+    /// Whether it ends too early: `torn`, or what is left of such a line after which another writer went on.
+    pub cut: bool,
 }
 
 impl Unusable {
     pub(super) fn new(line: usize, text: &[u8], error: &serde_json::Error) -> Self {
-        Self { line, reason: error.to_string(), torn: !text.ends_with(b"\n") }
+        let torn = !text.ends_with(b"\n");
+        // Without the line break, which would be an error of its own inside a string.
+        let cut =
+            torn || serde_json::from_slice::<IgnoredAny>(text.trim_ascii_end()).is_err_and(|error| error.is_eof());
+        Self { line, reason: error.to_string(), torn, cut }
     }
 
     /// That the line of this file was skipped, and why.
     pub fn describe(&self, path: &Path) -> String {
-        let what = if self.torn { "incomplete, because its writer was killed" } else { self.reason.as_str() };
+        let what = if self.cut { "incomplete, because its writer was killed" } else { self.reason.as_str() };
         format!("{}:{}: skipped: {what}", path.display(), self.line)
     }
 }
@@ -318,7 +324,7 @@ impl Source {
         })?;
         match unusable.first() {
             // Another kind of file. A file whose first record was interrupted is not.
-            Some(Unusable { line, reason, torn: false }) if !has_records => {
+            Some(Unusable { line, reason, torn: false, .. }) if !has_records => {
                 Err(ReadError::NotRecords { path: self.path.clone(), line: *line, reason: reason.clone(), is_table }
                     .into())
             }
@@ -460,6 +466,15 @@ mod tests {
         let records = read(folder.path()).unwrap();
         let lines: Vec<_> = records.unusable.iter().map(|unusable| (unusable.line, unusable.torn)).collect();
         assert_eq!((records.observations.len(), lines), (1, vec![(1, false), (3, true)]));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_told_as_such_also_if_another_writer_went_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(OBSERVATIONS);
+        fs::write(&path, format!("{0}\n{{\"to\n{0}\n", record())).unwrap();
+        let [cut] = &read(&path).unwrap().unusable[..] else { panic!("one line is cut") };
+        assert!(cut.describe(&path).ends_with(":2: skipped: incomplete, because its writer was killed"));
     }
 
     #[test]

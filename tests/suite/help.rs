@@ -52,6 +52,17 @@ fn a_shell_and_a_manual_reader_are_served() {
         assert!(script.contains("predict") && script.contains("verbose"), "{shell}");
         assert!(!script.contains("workload"), "{shell} completes a hidden command");
     }
+    let completed = |words: &str| {
+        let script = format!(
+            "source <('{}' completions bash);  COMP_WORDS=({words} ''); set -- {words};
+             COMP_CWORD=$#; _highwater highwater '' \"${{@: -1}}\"; echo \"${{COMPREPLY[*]}}\"",
+            env!("CARGO_BIN_EXE_highwater")
+        );
+        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(completed("highwater sweep --pick"), "", "a value that is not a file");
+    assert!(completed("highwater sweep --file").contains("Cargo.toml"), "a file");
     let folder = tempfile::tempdir().unwrap();
     highwater().args(["man", "--dir"]).arg(folder.path()).assert().success();
     let page = std::fs::read_to_string(folder.path().join("highwater-run.1")).unwrap();
