@@ -253,6 +253,9 @@ impl From<StoreError> for Failure {
         let help = match &error {
             StoreError::Moved { .. } => Some("move it back, then continue; a removed file cannot be recovered"),
             _ if error.is_out_of_space() => Some(NO_ROOM),
+            StoreError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("create the directory of the file first: `mkdir -p`")
+            }
             StoreError::Open { .. } | StoreError::Append { .. } | StoreError::Encode(_) => {
                 error.refusal().map(Refusal::remedy)
             }

@@ -156,7 +156,7 @@ pub enum TooLittle {
         runs: usize,
     },
     /// One or two distinct inputs do not show how the need depends on the input.
-    #[error("not enough data: {found} input sizes that differ by more than 1 %, expected at least {FEWEST_INPUTS}")]
+    #[error("not enough data: found {found} of {FEWEST_INPUTS} input sizes that differ by more than 1 %")]
     FewInputs {
         /// Number of distinct sizes.
         found: usize,

@@ -48,7 +48,10 @@ Each run is recorded once, however often it is collected. Pods without a record 
 The result of a deleted pod reaches only clients that are watching at that moment: use --watch where pods are deleted \
 when they end. Only one `collect` at a time may write to FILE.
 
-Nothing in the cluster is changed. The rights to list and watch pods are enough.";
+Nothing in the cluster is changed. The rights to list and watch pods are enough.
+
+Exit status: 0 done, 2 wrong usage, or an invalid file, 3 the cluster cannot be read, or a record cannot be written, 5 no \
+run was recorded.";
 
 /// Turn production runs that started with the probe into records.
 #[derive(Debug, Args)]

@@ -13,27 +13,27 @@ use super::failure::Failure;
 /// Where runs take place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnArg {
-    /// On this machine, or in its container engine.
+    /// This machine, and its container engine.
     Local,
-    /// On the nodes of a cluster, as job arrays of Slurm.
+    /// Job arrays on a cluster with Slurm.
     Slurm,
-    /// As pods of a Kubernetes cluster.
+    /// Pods of a Kubernetes cluster.
     Kubernetes,
 }
 
 /// Where pods may be, or else containers of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PlaceArg {
-    /// On this machine, or in its container engine.
+    /// This machine, and its container engine.
     Local,
-    /// As pods of a Kubernetes cluster.
+    /// Pods of a Kubernetes cluster.
     Kubernetes,
 }
 
 /// Which cluster.
 #[derive(Debug, Args)]
 pub(crate) struct ClusterArgs {
-    /// Namespace of the pods [default: that of the task, of --pod, or of the context].
+    /// Namespace of the pods [default: that of the task or --pod, if any, or of the context].
     #[arg(long, value_name = "NAME", help_heading = "Kubernetes options")]
     namespace: Option<String>,
     /// Context of the kubeconfig [default: its current context].

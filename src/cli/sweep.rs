@@ -97,6 +97,10 @@ fn exit_of(outcome: &SweepOutcome, is_until: bool, is_batch: bool) -> Exit {
             output::say(&format!("highwater: {left}, and {}", watch_again(outcome)));
             Exit::Done
         }
+        End::Cancelled if outcome.left == 0 => {
+            output::say("highwater: nothing to cancel: all runs are recorded");
+            Exit::Done
+        }
         End::Cancelled => {
             output::say(&format!(
                 "highwater: the jobs are cancelled, {left}; the same command without --cancel makes them"

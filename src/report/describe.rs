@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::model::{ChannelInputs, Found, TaskReport};
 use super::words::{count, percent, times};
+use crate::model::units::Bytes;
 
 /// A case and its parameters.
 pub(crate) fn case(case: &str, parameters: &BTreeMap<String, String>) -> String {
@@ -126,11 +127,13 @@ pub(crate) fn when(task: &TaskReport) -> Option<String> {
 fn inputs_of(inputs: &ChannelInputs) -> String {
     let ChannelInputs { channel, path, fewest_files, most_files, smallest, largest } = inputs;
     let files = match (fewest_files, most_files) {
-        (1, 1) => "1 file".to_owned(),
-        (fewest, most) if fewest == most => format!("{most} files"),
-        (fewest, most) => format!("{fewest} to {most} files"),
+        // Production runs may be annotated with a size alone.
+        (0, 0) if *largest > Bytes::ZERO => String::new(),
+        (1, 1) => "1 file, ".to_owned(),
+        (fewest, most) if fewest == most => format!("{most} files, "),
+        (fewest, most) => format!("{fewest} to {most} files, "),
     };
     let sizes = if smallest == largest { smallest.to_string() } else { format!("{smallest} to {largest}") };
     let path = path.iter().map(|path| format!(" in {path}"));
-    format!("{channel}: {files}, {sizes}{}", path.collect::<String>())
+    format!("{channel}: {files}{sizes}{}", path.collect::<String>())
 }

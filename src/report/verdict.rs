@@ -79,7 +79,8 @@ fn on_peaks(report: &TaskReport) -> String {
         let runs = count(report.totals.runs, "run", "runs");
         return format!("None of {runs} shows what {} needs: {}", report.name, without_peak(&report.totals));
     };
-    let seen = format!("{} peaked at {least} to {most}{more} in {}", report.name, count(peaks.count, "run", "runs"));
+    let range = if least == most { least.to_string() } else { format!("{least} to {most}") };
+    let seen = format!("{} peaked at {range}{more} in {}", report.name, count(peaks.count, "run", "runs"));
     match &report.fitted {
         Some(fitted) if fitted.score.runs == 0 => format!("{seen}; the fitted rule is {}", fitted.words),
         Some(fitted) => format!(

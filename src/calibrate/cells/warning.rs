@@ -126,7 +126,9 @@ impl Warning {
                 "increase the number of runs (--min-runs 5 --precision 0.02); check the task for threads, random \
                  seeds and caches"
             }
-            Self::AtTheLimit { .. } => "raise or remove the limit (--limit): such a peak does not show the need",
+            Self::AtTheLimit { .. } => {
+                "raise or remove the limit (--limit, or --max-mem on Slurm): such a peak does not show the need"
+            }
             Self::Swapping { .. } => {
                 "leave more memory free (--jobs 1), or turn swap off: the peak does not include swap"
             }

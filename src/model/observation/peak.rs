@@ -101,7 +101,7 @@ impl PeakSource {
         match self {
             Self::OwnCgroup => "the kernel's counter of the run's own cgroup",
             Self::ParentCgroup => "the kernel's counter of a cgroup around the container",
-            Self::Probe => "the kernel's counter, read by a probe in the container",
+            Self::Probe => "the kernel's counter, read by the probe",
             Self::ContainerCgroup => "the kernel's counter of the container's cgroup",
             Self::PolledCgroup => "polled usage of the run's own cgroup",
             Self::SampledProcesses => "sampled sum of the process tree",

@@ -80,7 +80,7 @@ fn selector(name: &str) -> String {
 fn inputs(declaration: &Declaration) -> Vec<String> {
     let input = |(place, growth): (usize, &Growth)| {
         format!(
-            "{}: {} ({}); `{}` is the name of that path in the process's inputs",
+            "{}: {} ({}); replace `{}` with the name of that path in the process's inputs",
             n_of(place),
             growth.measure,
             words(growth.measure.mode),

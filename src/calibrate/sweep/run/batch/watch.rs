@@ -437,8 +437,8 @@ fn tell_state(
             if since.elapsed() >= WORTH_TELLING && !state.has_told_in_vain {
                 state.has_told_in_vain = true;
                 feedback.note(&format!(
-                    "{} waits for something that will not come by itself: {} (`scontrol show job {}` tells more; \
-                     --cancel ends the jobs)",
+                    "{} is pending and will not start by itself: {} (`scontrol show job {}` shows more; --cancel ends \
+                     the jobs)",
                     title(),
                     task.reason,
                     task.job
