@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::model::observation::{Exactness, Observation, Peak};
+use crate::model::observation::{Exactness, Observation, Outcome, Peak};
 use crate::model::reading::Reading;
 use crate::model::timestamp::Timestamp;
 use crate::model::units::Bytes;
@@ -203,6 +203,8 @@ struct CellBuilder {
     limit: Option<Bytes>,
     /// Number of runs that failed by themselves: an interrupted one says nothing about the task.
     failed: usize,
+    /// Number of runs that were lost, and why the first of them was.
+    lost: Option<(usize, String)>,
     /// The error bound of the peaks of successful runs, if they are exact.
     error_bound: Bytes,
     lower_bounds: Option<Box<LowerBounds>>,
@@ -244,7 +246,16 @@ impl CellBuilder {
             outliers: Vec::new(),
             warnings: Vec::new(),
         };
-        Self { cell, floor: None, censored: 0, limit: None, failed: 0, error_bound: Bytes::ZERO, lower_bounds: None }
+        Self {
+            cell,
+            floor: None,
+            censored: 0,
+            limit: None,
+            failed: 0,
+            lost: None,
+            error_bound: Bytes::ZERO,
+            lower_bounds: None,
+        }
     }
 
     fn add(&mut self, observation: &Observation) {
@@ -263,9 +274,17 @@ impl CellBuilder {
             let limit = observation.limit.effective.value().flatten();
             self.limit = self.limit.into_iter().chain(limit).min();
         }
-        if !observation.outcome.succeeded() {
-            self.cell.failed += usize::from(observation.outcome.has_failed());
-            self.failed += usize::from(warning::failed(observation.outcome));
+        let outcome = observation.outcome;
+        if !outcome.succeeded() {
+            self.cell.failed += usize::from(outcome.has_failed());
+            self.failed += usize::from(warning::failed(outcome));
+            if matches!(outcome, Outcome::Lost | Outcome::EngineLost) {
+                let (runs, _) = self.lost.get_or_insert_with(|| {
+                    let reason = observation.warnings.first().map(ToString::to_string);
+                    (0, reason.unwrap_or_else(|| "it ended without a result".to_owned()))
+                });
+                *runs += 1;
+            }
             return;
         }
         match &observation.peak {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::observation::{Breakdown, Cache, Cpu, CpuSource, Dropped, Outcome, PeakSource, Swap, SweepRun};
+use crate::model::observation::{self, Breakdown, Cache, Cpu, CpuSource, Dropped, PeakSource, Swap, SweepRun};
 use crate::store::import::blank;
 
 fn observed(number: u32, peak: u64, wall_us: u64) -> Observation {
@@ -142,6 +142,17 @@ fn interrupted_runs_call_for_nothing() {
     let cell = only(&runs);
     assert_eq!((cell.runs, cell.failed), (3, 1));
     assert_eq!(cell.warnings, []);
+}
+
+#[test]
+fn lost_runs_are_told_with_the_reason_of_the_first() {
+    let mut runs: Vec<_> = (1..=3).map(|run| observed(run, 100_000, 1_000_000)).collect();
+    for lost in &mut runs[1..] {
+        lost.outcome = Outcome::Lost;
+        lost.warnings = vec![observation::Warning::EndUnknown { reason: format!("run {}", lost.started_at) }];
+    }
+    let reason = runs[1].warnings[0].to_string();
+    assert_eq!(only(&runs).warnings, [Warning::Lost { runs: 2, reason }]);
 }
 
 #[test]

@@ -92,6 +92,13 @@ pub enum Warning {
         /// Number of runs.
         runs: usize,
     },
+    /// Some runs were lost, with their engine or on a cluster.
+    Lost {
+        /// Number of runs.
+        runs: usize,
+        /// Why the first of them was.
+        reason: String,
+    },
 }
 
 impl Warning {
@@ -109,6 +116,7 @@ impl Warning {
             Self::OtherLoad { .. } => "other load",
             Self::LowerBound { .. } => "lower bound",
             Self::Failed { .. } => "failed",
+            Self::Lost { .. } => "lost",
         }
     }
 
@@ -139,6 +147,7 @@ impl Warning {
             Self::OtherLoad { .. } => "use an idle machine; times are affected, peaks are not",
             Self::LowerBound { remedy, .. } => remedy,
             Self::Failed { .. } => "read their output (highwater logs), then run them again (--retry failed)",
+            Self::Lost { .. } => "repeat the command: a sweep makes the runs that are missing",
         }
     }
 }
@@ -181,6 +190,8 @@ impl fmt::Display for Warning {
                 write!(f, "the peak is a lower bound in {}{most}: {reason}", count(*runs))
             }
             Self::Failed { runs } => write!(f, "{} failed", count(*runs)),
+            Self::Lost { runs: 1, reason } => write!(f, "1 run was lost: {reason}"),
+            Self::Lost { runs, reason } => write!(f, "{runs} runs were lost: {reason}"),
         }
     }
 }
@@ -196,6 +207,7 @@ pub(super) fn warnings(builder: &mut CellBuilder, runs: &[Run]) -> Vec<Warning> 
         let at_the_limit = Warning::AtTheLimit { runs: builder.censored, limit_bytes: builder.limit };
         warnings.extend((builder.censored > 0).then_some(at_the_limit));
     }
+    warnings.extend(builder.lost.take().map(|(runs, reason)| Warning::Lost { runs, reason }));
     warnings.extend(spread(&builder.cell, error_bound));
     warnings.extend(page_cache(&good));
     warnings.extend(first_run(runs, &good, error_bound));
