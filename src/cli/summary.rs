@@ -1,6 +1,6 @@
 //! The result of a run as a table.
 
-use highwater::model::observation::{Breakdown, Container, Exactness, Gpu, Observation, Peak, ProcessSize};
+use highwater::model::observation::{Breakdown, Container, Exactness, Gpu, Observation, Peak, ProcessSize, Warning};
 use highwater::model::reading::Reading;
 use highwater::model::units::{Bytes, duration};
 
@@ -26,7 +26,9 @@ pub(crate) fn render(observation: &Observation, heading: Option<&str>, width: us
     }
     if let Reading::Value(breakdown) = observation.breakdown {
         rows.push(("of which", parts(&breakdown)));
-        if let Some(missing) = observation.between_samples() {
+        // If it is much, a note says so.
+        let is_noted = observation.warnings.iter().any(|warning| matches!(warning, Warning::PeakBetweenSamples { .. }));
+        if let Some(missing) = observation.between_samples().filter(|_| !is_noted) {
             rows.push(("", format!("{missing} of the peak occurred between samples and is not included")));
         }
     }

@@ -1,11 +1,11 @@
 //! The output of `run`: a table, or a line per run with the table of the one that needed the most; or an array of JSON
 //! at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use highwater::model::comparison::{Comparison, ObservedPeak, Thresholds};
 use highwater::model::escape;
-use highwater::model::observation::{Observation, Outcome};
+use highwater::model::observation::{Observation, Outcome, WarningKind};
 use highwater::model::signal::Signal;
 use serde::Serialize;
 
@@ -22,8 +22,9 @@ pub(super) struct Results<'a> {
     /// The tables so far, if they go to a file.
     tables: String,
     runs: Vec<Run>,
-    /// The notes that were shown.
+    /// The notes that were shown, and the kinds of warnings: those of further runs differ only in amounts.
     notes: BTreeSet<String>,
+    kinds: HashSet<WarningKind>,
 }
 
 /// One run as JSON: the observation and, if there was a prediction, the comparison.
@@ -43,7 +44,14 @@ impl<'a> Results<'a> {
         if let Some(path) = &args.output {
             output_file::check_writable(path).map_err(Failure::own)?;
         }
-        Ok(Self { args, thresholds, tables: String::new(), runs: Vec::new(), notes: BTreeSet::new() })
+        Ok(Self {
+            args,
+            thresholds,
+            tables: String::new(),
+            runs: Vec::new(),
+            notes: BTreeSet::new(),
+            kinds: HashSet::new(),
+        })
     }
 
     /// Adds the next run and shows it.
@@ -54,7 +62,10 @@ impl<'a> Results<'a> {
             let is_one_of_many = self.args.runs > 1 && run.observation.outcome.succeeded() && !output::is_verbose();
             let text = if is_one_of_many {
                 let mut text = summary::line(&run.observation, &heading) + "\n";
-                let new = run.observation.notes().filter(|note| self.notes.insert(note.clone()));
+                let Observation { cache, warnings, .. } = &run.observation;
+                let caches = cache.iter().map(ToString::to_string).filter(|note| self.notes.insert(note.clone()));
+                let warnings = warnings.iter().filter(|warning| self.kinds.insert(warning.kind()));
+                let new = caches.chain(warnings.map(ToString::to_string));
                 new.for_each(|note| summary::push_row(&mut text, "note", &note, output::width_of_stderr()));
                 text
             } else {

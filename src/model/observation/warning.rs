@@ -307,7 +307,7 @@ pub enum Warning {
 }
 
 /// What warnings of several runs have in common: their code and their reason, but neither amounts nor names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WarningKind(Discriminant<Warning>, String);
 
 impl Warning {

@@ -137,6 +137,15 @@ fn several_runs_do_not_see_each_other() {
 }
 
 #[test]
+fn a_note_that_differs_only_in_its_amounts_is_shown_once_and_in_the_table() {
+    let workload = std::path::Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"));
+    command.args(["run", "-r", "3", "--sample-interval", "10s", "--"]).arg(workload).args(["touch", "30", "0"]);
+    let shown = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert_eq!(shown.matches("between two samples").count(), 2, "{shown}");
+}
+
+#[test]
 fn two_tasks_at_the_same_time_do_not_see_each_other() {
     let large = workload("wait 150 100").start().wait_until_ready();
     let small = workload("touch 20 50").run();
