@@ -56,7 +56,7 @@ pub struct Cell {
     pub runs: usize,
     /// Number of runs that failed, were killed, timed out or were interrupted.
     pub failed: usize,
-    /// The peaks, in bytes, of the runs that succeeded.
+    /// The peaks, in bytes, of the runs that succeeded; without those that reached a limit, unless all did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<Spread>,
     /// The error bound of these peaks, if all of them are exact. A peak below it is below the counter's resolution.
@@ -322,7 +322,9 @@ impl CellBuilder {
         let peaks: Vec<f64> = measured.iter().filter_map(|run| run.peak).map(|peak| peak.0 as f64).collect();
         let times: Vec<f64> = good.iter().map(|run| run.wall_seconds()).collect();
         let all_exact = !measured.is_empty() && self.lower_bounds.is_none();
-        self.cell.peak_bytes = Spread::new(&peaks);
+        // A run that reached its limit does not show the need, unless all did.
+        let free = measured.iter().filter(|run| !run.censored).filter_map(|run| run.peak).map(|peak| peak.0 as f64);
+        self.cell.peak_bytes = Spread::new(&free.collect::<Vec<_>>()).or_else(|| Spread::new(&peaks));
         self.cell.peak_error_bound_bytes = all_exact.then_some(self.error_bound);
         self.cell.wall_seconds = Spread::new(&times);
         self.cell.floor_bytes = self.floor.map(|(_, bytes)| bytes);

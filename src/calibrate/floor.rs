@@ -14,6 +14,7 @@ pub use self::trial::{limits_of, no_limits, not_run};
 use crate::model::observation::{Exactness, Floor, Observation, Outcome, Peak, PeakSource, micros};
 use crate::model::reading::Reading;
 use crate::model::runtime::RuntimeLimit;
+use crate::model::signal::Signal;
 use crate::model::units::Bytes;
 
 /// Without an explicit time-out a try may take this many times as long as a run without a limit, plus [`GRACE`]. A task
@@ -51,6 +52,11 @@ pub trait Trial {
     /// # Errors
     /// If it cannot be recorded, which ends the search.
     fn keep(&mut self, observation: &Observation) -> Result<(), Self::Error>;
+
+    /// The signal that asked to end, also if a run had just ended by itself and keeps its outcome.
+    fn ended_by(&mut self) -> Option<Signal> {
+        None
+    }
 
     /// Receives the progress of the search before every try.
     fn next(&mut self, _search: &Search, _limit: Bytes, _runs: &[Try]) {}
@@ -206,6 +212,9 @@ pub fn find<T: Trial>(
             Step::Settled => break End::Settled,
             Step::GaveUp => break End::GaveUp,
         };
+        if let Some(signal) = trial.ended_by() {
+            break End::Interrupted { signal: signal.0 };
+        }
         trial.next(&search, limit, &tries);
         let mut observation =
             match trial.run(Some(limit), Some(patience(success, wall_us))).map_err(SearchError::Trial)? {
@@ -256,6 +265,9 @@ fn without_limit<T: Trial>(trial: &mut T, success: Success) -> Result<Vec<Observ
         };
         trial.keep(&run).map_err(SearchError::Trial)?;
         match judge(&run, success, None) {
+            Judgement::Result(TryResult::Enough) if trial.ended_by().is_some() => {
+                return Err(FloorError::Interrupted(run).into());
+            }
             Judgement::Result(TryResult::Enough) => runs.push(*run),
             Judgement::Result(_) => return Err(FloorError::TaskFailed(run).into()),
             Judgement::Ended(_) => return Err(FloorError::Interrupted(run).into()),

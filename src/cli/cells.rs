@@ -99,7 +99,11 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
     if floors {
         header.push(">floor");
     }
-    header.extend([">time", "notes"]);
+    header.push(">time");
+    let noted = cells.iter().any(|cell| !notes(cell, kinds).is_empty());
+    if noted {
+        header.push("notes");
+    }
     let row = |cell: &Cell| {
         let mut row = vec![case(cell)];
         if parameters {
@@ -127,10 +131,10 @@ fn rows(cells: &[Cell], kinds: &[Kind<'_>], shared: &BTreeMap<String, String>) -
         if floors {
             row.push(cell.floor_bytes.map_or("-".to_owned(), |floor| floor.to_string()));
         }
-        row.extend([
-            cell.wall_seconds.map_or("-".to_owned(), |wall| duration((wall.median * 1e6) as u64)),
-            notes(cell, kinds),
-        ]);
+        row.push(cell.wall_seconds.map_or("-".to_owned(), |wall| duration((wall.median * 1e6) as u64)));
+        if noted {
+            row.push(notes(cell, kinds));
+        }
         row
     };
     table(&header, cells.iter().map(row).collect())

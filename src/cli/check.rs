@@ -291,7 +291,7 @@ fn update(args: &CheckArgs, mut setup: Setup, outputs: &Outputs, feedback: &Term
     let path = setup.baseline_path.display();
     output::say(&match written {
         Some(true) => {
-            format!("highwater: wrote the baseline {path}; commit it together with the change that caused it")
+            format!("highwater: wrote the baseline {path}; commit it, with the change that caused it if there is one")
         }
         Some(false) => format!("highwater: the baseline {path} is unchanged"),
         None => "highwater: the baseline was not written".to_owned(),

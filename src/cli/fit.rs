@@ -475,6 +475,9 @@ fn nothing_fitted(lacking: &[(&Group, TooLittle)]) -> Failure {
         (_, Resource::Storage) if !has_runs => {
             "sweeps record what containers write, and the files in outputs ({output})".to_owned()
         }
+        _ if !has_runs && first.skipped.without_floor > 0 => {
+            "find minimum limits with `highwater sweep --floor`, or with `highwater floor --record`".to_owned()
+        }
         (Some(name), _) => format!("run the task with at least three values of {name}, without reaching a limit"),
         (None, _) if are_unsized => "sweep over inputs (--input, --size) or over a number (-P n=1,2,4)".to_owned(),
         (None, _) => MORE_DATA.to_owned(),

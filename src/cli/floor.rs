@@ -18,6 +18,7 @@ use highwater::host::machine::Machine;
 use highwater::model::observation::{Observation, Outcome};
 use highwater::model::reading::Reading;
 use highwater::model::scalar::{duration, small_share};
+use highwater::model::signal::Signal;
 use highwater::model::units::Bytes;
 use highwater::runner::process::{Output, Stdin};
 use highwater::store::Record;
@@ -234,6 +235,10 @@ impl Trial for Bench<'_> {
 
     fn keep(&mut self, observation: &Observation) -> Result<(), Failure> {
         append(self.record.as_mut(), observation).map_err(records::unstored)
+    }
+
+    fn ended_by(&mut self) -> Option<Signal> {
+        self.signals.ended_by()
     }
 
     fn next(&mut self, search: &Search, _: Bytes, tries: &[Try]) {

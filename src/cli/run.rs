@@ -12,7 +12,7 @@ use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 use highwater::calibrate::argument::sample_interval;
 use highwater::calibrate::failure::ENGINE_LOST;
-use highwater::calibrate::monitor::{Cancel, WatchOptions};
+use highwater::calibrate::monitor::WatchOptions;
 use highwater::calibrate::workload::{self, CacheState, RunOptions, Workload};
 use highwater::host::HostRoots;
 use highwater::host::machine::Machine;
@@ -255,9 +255,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         failure = unstored.or(spoiled.map(Failure::of_run));
         results.add(observation)?;
         // The signal arrived between two runs.
-        if let Some(request) = signals.take().filter(|_| number < args.runs) {
-            output::say(&format!("highwater: stopped by {} after {number} of {} runs", request.signal, args.runs));
-            ended_by = Some(request.signal);
+        if let Some(signal) = signals.ended_by().filter(|_| number < args.runs && !interrupted) {
+            output::say(&format!("highwater: stopped by {signal} after {number} of {} runs", args.runs));
+            ended_by = Some(signal);
         }
         if interrupted || failure.is_some() || ended_by.is_some() {
             break;
@@ -294,8 +294,8 @@ fn warm_up(
         if observation.has_lost_engine() {
             return Err(Failure::new(OWN_FAILURE, format!("failed to warm up: {ENGINE_LOST}"), None));
         }
-        if let Outcome::Interrupted { signal } = observation.outcome {
-            return Ok(Some(Signal(signal)));
+        if let Some(signal) = signals.ended_by() {
+            return Ok(Some(signal));
         }
     }
     Ok(None)

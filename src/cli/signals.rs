@@ -14,6 +14,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 pub(crate) struct Signals {
     file: SignalFd,
     before: SigSet,
+    /// The first signal that was taken.
+    first: Option<highwater::model::signal::Signal>,
 }
 
 impl Signals {
@@ -23,12 +25,14 @@ impl Signals {
         let signals: SigSet = signals.into_iter().filter(|signal| !is_ignored(*signal)).collect();
         let file = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let before = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        Ok(Self { file, before })
+        Ok(Self { file, before, first: None })
     }
 
-    /// Whether a signal has arrived since the last request was taken.
-    pub(crate) fn is_waiting(&mut self) -> bool {
-        self.take().is_some()
+    /// The first signal that has arrived. A run that had just ended by itself took it in vain: it keeps its outcome, so that
+    /// only this tells.
+    pub(crate) fn ended_by(&mut self) -> Option<highwater::model::signal::Signal> {
+        self.take();
+        self.first
     }
 }
 
@@ -55,6 +59,7 @@ impl Cancel for Signals {
     fn take(&mut self) -> Option<Request> {
         let info = self.file.read_signal().ok().flatten()?;
         let signal = highwater::model::signal::Signal(i32::try_from(info.ssi_signo).ok()?);
+        self.first.get_or_insert(signal);
         // The terminal signals the whole foreground process group; kill(1) signals one process.
         Some(Request { signal, task_knows: info.ssi_code == libc::SI_KERNEL })
     }

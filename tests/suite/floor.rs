@@ -8,6 +8,7 @@ use highwater::calibrate::floor::{
 };
 use highwater::model::observation::{Exactness, Observation, Outcome};
 use highwater::model::reading::Reading;
+use highwater::model::signal::Signal;
 use highwater::model::units::Bytes;
 use serde_json::json;
 
@@ -27,6 +28,8 @@ struct MadeUp<'a> {
     limits_ignored: bool,
     /// Whether a part of the task is elsewhere.
     escapes: bool,
+    /// The number of runs after which a signal arrives.
+    signalled_after: usize,
 }
 
 impl<'a> MadeUp<'a> {
@@ -39,6 +42,7 @@ impl<'a> MadeUp<'a> {
             not_started_below: Bytes::ZERO,
             limits_ignored: false,
             escapes: false,
+            signalled_after: usize::MAX,
         }
     }
 
@@ -71,6 +75,10 @@ impl Trial for MadeUp<'_> {
         self.kept.push(observation.clone());
         Ok(())
     }
+
+    fn ended_by(&mut self) -> Option<Signal> {
+        (self.timeouts.len() >= self.signalled_after).then_some(Signal::SIGINT)
+    }
 }
 
 fn observation(outcome: Outcome, wall_us: u64, kills: u64, peak: u64, limit: Option<Bytes>) -> Observation {
@@ -100,6 +108,16 @@ fn assert_floor(found: &SearchResult, mib: u64) {
     let floor = found.floor().unwrap_or_else(|| panic!("{found:?}"));
     let need = Bytes::mib(mib);
     assert!(floor >= need && floor.0 as f64 <= need.0 as f64 * 1.03, "{floor} for {need}");
+}
+
+#[test]
+fn a_signal_that_met_a_run_at_its_end_ends_the_search() {
+    let mut task = MadeUp::new(500, &|_| (FINE, 1000, 0));
+    task.signalled_after = 3;
+    let found = task.find(Success::default()).unwrap();
+    assert_eq!((found.end, task.timeouts.len()), (End::Interrupted { signal: Signal::SIGINT.0 }, 3));
+    task.signalled_after = 1;
+    assert!(matches!(task.find(Success::default()), Err(SearchError::Floor(FloorError::Interrupted(_)))));
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn nothing_is_compared_if_one_fails() {
     assert_eq!(output.status.code(), Some(7));
     assert!(output.stdout.is_empty());
     assert!(
-        text(&output.stderr).contains("nothing is compared, because a run of B ended so: exited with status 7"),
+        text(&output.stderr).contains("cannot compare: a run of B failed: exited with status 7"),
         "{}",
         text(&output.stderr)
     );
@@ -84,7 +84,11 @@ fn a_command_that_no_shell_would_take_is_refused() {
     for other in ["", "  ", "sort 'data"] {
         let output = versus(&[], other, "echo ran >&2");
         assert_eq!(output.status.code(), Some(2), "{other}");
-        assert!(text(&output.stderr).contains("--vs is not a command"), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).contains("--vs is empty, or a quote in it is not closed"),
+            "{}",
+            text(&output.stderr)
+        );
         assert!(!text(&output.stderr).contains("ran"), "{other}");
     }
 }

@@ -145,6 +145,15 @@ fn interrupted_runs_call_for_nothing() {
 }
 
 #[test]
+fn a_run_that_reached_its_limit_does_not_move_the_middle() {
+    let mut runs: Vec<_> = [100_000, 101_000, 60_000].map(|peak| observed(1, peak, 1_000_000)).into();
+    runs[2].censored = true;
+    assert_eq!(only(&runs).peak_bytes.unwrap().median, 100_500.0);
+    runs.iter_mut().for_each(|run| run.censored = true);
+    assert_eq!(only(&runs).peak_bytes.unwrap().median, 100_000.0);
+}
+
+#[test]
 fn lost_runs_are_told_with_the_reason_of_the_first() {
     let mut runs: Vec<_> = (1..=3).map(|run| observed(run, 100_000, 1_000_000)).collect();
     for lost in &mut runs[1..] {

@@ -164,8 +164,8 @@ impl fmt::Display for Warning {
             }
             Self::PageCache { runs, most_bytes } => write!(
                 f,
-                "{} peaked up to {most_bytes} above the others, all of it page cache of files that these found in \
-                 memory: the kernel can reclaim it",
+                "{} peaked up to {most_bytes} above the others, all of it page cache of files that the other runs \
+                 found in memory: the kernel can reclaim it",
                 count(*runs)
             ),
             Self::SpreadTooLarge { relative } => {

@@ -302,7 +302,7 @@ fn open(options: &SweepOptions, planned: &mut Planned, feedback: &dyn Feedback) 
     };
     if let Some(torn) = folder.torn() {
         feedback.note(&format!(
-            "the last record of {} is incomplete ({} bytes), its writer was killed; repeating that run",
+            "removed an incomplete record at the end of {} ({} bytes): its writer was killed",
             folder.path().display(),
             torn.bytes
         ));

@@ -42,7 +42,7 @@ impl Session for Runs {
     }
 
     fn is_interrupted(&mut self) -> bool {
-        self.signals.is_waiting()
+        self.signals.ended_by().is_some()
     }
 
     fn keep(&mut self, observation: &Observation) -> Result<(), failure::Failure> {

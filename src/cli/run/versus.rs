@@ -54,7 +54,7 @@ pub(super) fn run(
         "write the other command as in a shell, such as --vs 'sort --parallel=2 data'; highwater starts no shell";
     let words = shlex::split(line).filter(|words| !words.is_empty());
     let words = words.ok_or_else(|| {
-        Failure::new(Exit::Usage, "--vs is not a command, or a quote in it is not closed", Some(help.to_owned()))
+        Failure::new(Exit::Usage, "--vs is empty, or a quote in it is not closed", Some(help.to_owned()))
     })?;
     let sizes = input_sizes(&args.input)?;
     let mut spec = spec.clone();
@@ -92,10 +92,14 @@ pub(super) fn run(
             if !observation.outcome.succeeded() || observation.has_lost_engine() {
                 let name = ["A", "B"][which];
                 output::say(&format!(
-                    "highwater: nothing is compared, because a run of {name} ended so: {}",
+                    "highwater: cannot compare: a run of {name} failed: {}",
                     observation.outcome.words()
                 ));
                 return Ok(Exit::Task(observation.outcome.status()));
+            }
+            if let Some(signal) = signals.ended_by() {
+                output::say(&format!("highwater: cannot compare: stopped by {signal} in round {round}"));
+                return Ok(Exit::Task(Outcome::Interrupted { signal: signal.0 }.status()));
             }
             runs[which].push(observation);
         }
@@ -170,7 +174,7 @@ fn render(result: &Versus, args: &RunArgs, line: &str) -> String {
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.2}", ratio.ratio)),
             match (ratio, interval) {
                 (_, Some((low, high))) => format!("{low:.2} to {high:.2}"),
-                (Some(_), None) => "from 6 rounds".to_owned(),
+                (Some(_), None) => "needs 6 rounds".to_owned(),
                 (None, None) => "-".to_owned(),
             },
         ]

@@ -45,8 +45,8 @@ Examples:
 
 Each run is one line of DIR/observations.jsonl, on disk before the next run starts. Whatever interrupts a sweep, the \
 same command (or --into DIR alone) resumes it. After a change of the plan, recorded runs that still fit are kept: \
-they are identified by digests of the task, its image, the directory named by --input, the input files (names, sizes, \
-and the first, middle and last block of each) and the parameters.
+they are identified by digests of the task, its image, the name of the case if there are several directories, the input \
+files (names, sizes, and the first, middle and last block of each) and the parameters.
 
 A subset is staged by hard links, clones or mounts. The task can only read its input; one that writes to it needs \
 --input-access private. Each run writes its outputs to its own directory, {output} in a command, which is removed \

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,6 +28,20 @@ fn an_interrupt_is_passed_on_and_the_run_is_kept() {
         let log = kept["logs"]["stdout"].as_str().unwrap();
         assert_eq!(std::fs::read_to_string(log).unwrap(), "ready\n");
         assert!(cgroups_of(child.id()).is_empty());
+    }
+}
+
+/// The container may just have ended by itself when the signal arrives.
+#[test]
+fn an_interrupt_at_any_moment_ends_a_series_of_runs() {
+    engine_or_skip!();
+    for moment in (0..8).map(|step| Duration::from_millis(900 + step * 70)) {
+        let words = ["--quiet", "-r", "200", "--image", "tiny", "--", "/task", "touch", "2", "5"];
+        let mut child = run(&words).spawn().unwrap();
+        std::thread::sleep(moment);
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+        let status = child.wait().unwrap().code();
+        assert_eq!(status, Some(130), "after {moment:?}");
     }
 }
 
