@@ -498,6 +498,6 @@ mod tests {
             *since = Instant::now().checked_sub(WORTH_TELLING).unwrap();
         }
         assert_eq!([0, 1].map(|_| tell(&mut state, "PartitionTimeLimit")), [1, 1]);
-        assert!(notes.0.lock().unwrap()[0].starts_with("7_1 2 items waits for something that will not come"));
+        assert!(notes.0.lock().unwrap()[0].starts_with("7_1 2 items is pending and will not start by itself"));
     }
 }
