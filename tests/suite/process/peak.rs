@@ -138,6 +138,9 @@ fn several_runs_do_not_see_each_other() {
 
 #[test]
 fn a_note_that_differs_only_in_its_amounts_is_shown_once_and_in_the_table() {
+    if !Host::here().is_exact() {
+        return skip("no peak is exact here");
+    }
     let workload = std::path::Path::new(env!("CARGO_BIN_EXE_highwater")).with_file_name("examples").join("workload");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_highwater"));
     command.args(["run", "-r", "3", "--sample-interval", "10s", "--"]).arg(workload).args(["touch", "30", "0"]);
