@@ -322,7 +322,7 @@ impl CellBuilder {
         let peaks: Vec<f64> = measured.iter().filter_map(|run| run.peak).map(|peak| peak.0 as f64).collect();
         let times: Vec<f64> = good.iter().map(|run| run.wall_seconds()).collect();
         let all_exact = !measured.is_empty() && self.lower_bounds.is_none();
-        // A run that reached its limit does not show the need, unless all did.
+        // Runs that reached their limit do not show the need. They count only if all did.
         let free = measured.iter().filter(|run| !run.censored).filter_map(|run| run.peak).map(|peak| peak.0 as f64);
         self.cell.peak_bytes = Spread::new(&free.collect::<Vec<_>>()).or_else(|| Spread::new(&peaks));
         self.cell.peak_error_bound_bytes = all_exact.then_some(self.error_bound);

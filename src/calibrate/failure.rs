@@ -253,8 +253,10 @@ impl From<StoreError> for Failure {
         let help = match &error {
             StoreError::Moved { .. } => Some("move it back, then continue; a removed file cannot be recovered"),
             _ if error.is_out_of_space() => Some(NO_ROOM),
-            StoreError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("create the directory of the file first: `mkdir -p`")
+            StoreError::Open { path, source } if source.kind() == io::ErrorKind::NotFound => {
+                let help =
+                    path.parent().map(|parent| format!("create the directory first: mkdir -p {}", parent.display()));
+                return Self::new(Category::Host, error, help);
             }
             StoreError::Open { .. } | StoreError::Append { .. } | StoreError::Encode(_) => {
                 error.refusal().map(Refusal::remedy)

@@ -254,7 +254,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Failure> {
         let unstored = append(record.as_mut(), &observation).err().map(|error| records::unstored(error).own());
         failure = unstored.or(spoiled.map(Failure::of_run));
         results.add(observation)?;
-        // The signal arrived between two runs.
+        // The signal arrived between two runs, or when one had just ended by itself.
         if let Some(signal) = signals.ended_by().filter(|_| number < args.runs && !interrupted) {
             output::say(&format!("highwater: stopped by {signal} after {number} of {} runs", args.runs));
             ended_by = Some(signal);

@@ -345,3 +345,13 @@ fn manual_pages_are_written_as_other_files_are() {
     assert!(bench.text("real.1").contains(".TH"), "{}", bench.text("real.1"));
     assert_eq!(bench.highwater(&["man", "--dir", "real.1"], "").status.code(), Some(3));
 }
+
+#[test]
+fn a_record_in_a_missing_directory_says_how_to_make_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+    command.args(["run", "--record", "no/such/runs.jsonl", "--", "true"]).current_dir(folder.path());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).contains("help: create the directory first: mkdir -p no/such\n"), "{}", stderr(&output));
+}

@@ -45,6 +45,6 @@ fn the_documented_run_shows_what_comes_out() {
     if !is_docker() {
         return;
     }
-    let output = run(&["--idle-peak", "--image", "tiny", "--", "/task", "touch", "20", "5"]).output().unwrap();
+    let output = run(&["--idle-peak", "--image", "tiny", "--", "/task", "touch", "20", "300"]).output().unwrap();
     crate::documentation::consoles::assert_shows("docs/tasks.md run --idle-peak", &text(&output.stderr));
 }
